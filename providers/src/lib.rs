@@ -1,1 +1,17 @@
+//! Runtimes of agents behind one trait.
+//!
+//! A runtime joins the mesh by implementing [`AgentProvider`] and being put into the [`Registry`]. The trait and its
+//! types carry no bus and no HTTP; they use the domain words of `bus-schema` (session, message, capability) and
+//! nothing else of it.
 
+pub mod clock;
+mod profile;
+mod provider;
+mod registry;
+
+pub use profile::{Profile, ProfileError, Protocol, StopRule};
+pub use provider::{
+    AgentEvent, AgentProvider, Appeared, Child, DeltaDraft, End, EventStream, InjectOutcome, MessageDraft, News,
+    OperatorMessage, Position, ProviderError, ProviderHealth, SessionInfo, SpawnRequest, TerminalPiece,
+};
+pub use registry::{Aggregate, Registry, RegistryError};
