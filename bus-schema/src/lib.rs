@@ -56,7 +56,7 @@ pub use node::{AWAY_AFTER_MS, HEARTBEAT_MS, HostInfo, Load, NodeState, NodeStatu
 pub use session::{
     Attention, AttentionKind, Capability, Session, Status, StatusSource, TaskSource, TransitionError, Turn,
 };
-pub use subject::{Kind, Subject, SubjectError};
+pub use subject::{Kind, LIVE, ROOT, Subject, SubjectError};
 pub use time::{TimeError, Timestamp};
 
 /// Free-form facts about a session or a message. Keys are camelCase; values are JSON.

@@ -170,7 +170,7 @@ async fn the_newest_snapshot_wins_and_an_end_stays() {
     assert_eq!(ids(store.sessions(&workspace(), SessionFilter::All, 1).await.unwrap()), [S2]);
     let other = WorkspaceId::new("other").unwrap();
     assert!(store.sessions(&other, SessionFilter::All, 10).await.unwrap().is_empty());
-    assert_eq!(store.owners(&[id.clone()]).await.unwrap()[&id], node("n1"));
+    assert_eq!(store.owners(std::slice::from_ref(&id)).await.unwrap()[&id], node("n1"));
 }
 
 #[tokio::test]
