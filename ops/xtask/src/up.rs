@@ -96,6 +96,7 @@ impl Stack {
         say::step("starting");
         let files = &self.files;
         files.write_nats_config(&self.programs, options.nats_port)?;
+        files.clear_ports();
         let nats_port = self.begin("nats", &[], NATS_WITHIN, |stack, pid| ready::nats_port(&stack.files, pid))?;
         say::good(&format!("bus on port {nats_port}"));
         let files = &self.files;
@@ -123,7 +124,12 @@ impl Stack {
             }
         }
         let pids = self.parts.iter().map(|part| (part.name(), part.pid())).collect();
-        ready::tell(options, &self.files, &ready::Ready { url: &url, nats_port, accounts, agents, pids }, &hub)
+        ready::tell(
+            options,
+            &self.files,
+            &ready::Ready { url: &url, nats_port, accounts, agents, pids, mosaic: &self.programs.mosaic },
+            &hub,
+        )
     }
 
     /// Starts a part and waits until it is ready.
@@ -168,7 +174,7 @@ impl Stack {
         loop {
             run::check()?;
             for part in &mut self.parts {
-                part.keep_alive(&self.files)?;
+                part.keep_alive(&self.files);
             }
             std::thread::sleep(run::LOOK_EVERY);
         }

@@ -137,6 +137,16 @@ impl Files {
         self.data.join("node.toml")
     }
 
+    /// Removes what killed servers told of their ports, lest a new one with the same id be mistaken for them.
+    pub fn clear_ports(&self) {
+        for entry in fs::read_dir(self.run_dir()).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|e| e == "ports") {
+                // Left there it is only clutter, in all likelihood.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Where the hub tells the address it got.
     pub fn hub_listen(&self) -> PathBuf {
         self.data.join("hub/listen.json")
