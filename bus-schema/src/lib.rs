@@ -58,7 +58,7 @@ pub use permission::{BusRole, NODE_SERVICE, Permissions, REPLY_WITHIN_S, inbox_p
 pub use session::{
     Attention, AttentionKind, Capability, Session, Status, StatusSource, TaskSource, TransitionError, Turn,
 };
-pub use subject::{Kind, Subject, SubjectError};
+pub use subject::{Kind, LIVE, ROOT, Subject, SubjectError};
 pub use time::{TimeError, Timestamp};
 
 /// Free-form facts about a session or a message. Keys are camelCase; values are JSON.
