@@ -41,7 +41,9 @@ pub(crate) fn listen() -> anyhow::Result<()> {
     if STARTED.set(()).is_err() {
         return Ok(());
     }
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("listen for signals")?;
+    // Started by `nohup`, we are to survive the terminal.
+    let wanted: &[_] = if hangup_is_ignored() { &[SIGINT, SIGTERM] } else { &[SIGINT, SIGTERM, SIGHUP] };
+    let mut signals = Signals::new(wanted).context("listen for signals")?;
     // Lives as long as the program; it only counts.
     std::thread::Builder::new()
         .name("signals".into())
@@ -52,6 +54,14 @@ pub(crate) fn listen() -> anyhow::Result<()> {
         })
         .context("start the signal thread")?;
     Ok(())
+}
+
+/// True if whoever started us has asked that a closed terminal be ignored.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    ignored & 1 != 0 // the lowest bit is signal 1, SIGHUP
 }
 
 /// How often we were told to end so far.

@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let page = Dashboard::find()?;
 
     step("format", || run::run(cargo().args(["fmt", "--all", "--check"])))?;
-    step("tidy", || tidy::run(&[]))?;
+    step("tidy", tidy::check)?;
     step("licences and sources", || {
         let mut deny = Command::new(&programs.deny);
         deny.current_dir(project::root()).args(["--locked", "check", "--hide-inclusion-graph"]);

@@ -22,7 +22,6 @@ mod part;
 mod ready;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -55,7 +54,8 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     files.write_identity(&programs)?;
     let accounts = files.write_accounts()?;
 
-    let mut stack = Stack { parts: vec![], files, programs, stop_sessions: options.stop_sessions };
+    let further = options.node_config.iter().cloned().collect();
+    let mut stack = Stack { parts: vec![], files, programs, further, stop_sessions: options.stop_sessions };
     let done = stack.start(&options, &accounts, &agents).and_then(|()| stack.watch());
     stack.stop();
     match done {
@@ -88,6 +88,8 @@ struct Stack {
     parts: Vec<Part>,
     files: Files,
     programs: Programs,
+    /// Merged over the node's configuration.
+    further: Vec<PathBuf>,
     stop_sessions: bool,
 }
 
@@ -96,7 +98,8 @@ impl Stack {
         say::step("starting");
         let files = &self.files;
         files.write_nats_config(&self.programs, options.nats_port)?;
-        let nats_port = self.begin("nats", &[], NATS_WITHIN, |stack, pid| ready::nats_port(&stack.files, pid))?;
+        files.clear_ports();
+        let nats_port = self.begin("nats", NATS_WITHIN, |stack, pid| ready::nats_port(&stack.files, pid))?;
         say::good(&format!("bus on port {nats_port}"));
         let files = &self.files;
         // From here on the ports are fixed, so that a restart keeps them.
@@ -106,15 +109,14 @@ impl Stack {
         let listen = files.hub_listen();
         let _ = std::fs::remove_file(&listen);
         let port = options.port;
-        let url = self.begin("hub", &[], HUB_WITHIN, |_, _| ready::hub_url(&listen, port))?;
+        let url = self.begin("hub", HUB_WITHIN, |_, _| ready::hub_url(&listen, port))?;
         self.files.write_hub_config(ready::port_of(&url)?, nats_port)?;
 
         let mut hub = Hub::new(&url);
         self.wait("hub", HUB_WITHIN, |_| hub.is_ready())?;
         say::good(&format!("hub at {url}"));
         hub.sign_in(&accounts.admin)?;
-        let further: Vec<PathBuf> = options.node_config.iter().cloned().collect();
-        self.begin("node", &further, NODE_WITHIN, |_, _| hub.node_online(NODE_ID))?;
+        self.begin("node", NODE_WITHIN, |_, _| hub.node_online(NODE_ID))?;
         say::good(&format!("node {NODE_ID}"));
         if options.demo {
             match &agents.demo {
@@ -123,19 +125,23 @@ impl Stack {
             }
         }
         let pids = self.parts.iter().map(|part| (part.name(), part.pid())).collect();
-        ready::tell(options, &self.files, &ready::Ready { url: &url, nats_port, accounts, agents, pids }, &hub)
+        ready::tell(
+            options,
+            &self.files,
+            &ready::Ready { url: &url, nats_port, accounts, agents, pids, mosaic: &self.programs.mosaic },
+            &hub,
+        )
     }
 
     /// Starts a part and waits until it is ready.
     fn begin<T>(
         &mut self,
         name: &'static str,
-        further: &[PathBuf],
         within: Duration,
         mut look: impl FnMut(&Self, u32) -> Option<T>,
     ) -> anyhow::Result<T> {
         run::check()?;
-        let mut part = Part::new(name, self.programs.command(name, &self.files, further), &self.files);
+        let mut part = Part::new(name, self.programs.command(name, &self.files, &self.further), &self.files);
         part.start(&self.files)?;
         let pid = part.pid();
         self.parts.push(part);
@@ -168,7 +174,7 @@ impl Stack {
         loop {
             run::check()?;
             for part in &mut self.parts {
-                part.keep_alive(&self.files)?;
+                part.keep_alive(&self.files);
             }
             std::thread::sleep(run::LOOK_EVERY);
         }
@@ -194,8 +200,7 @@ impl Stack {
     }
 
     fn end_sessions(&self) {
-        let mut command = Command::new(&self.programs.node);
-        command.arg("stop-sessions").arg("--config").arg(self.files.node_config());
+        let mut command = self.programs.node(&["stop-sessions"], &self.files, &self.further);
         match part::run_within(&mut command, &self.files.log("node"), SESSIONS_WITHIN) {
             Ok(()) => say::good("agents have ended"),
             Err(error) => say::warn(&format!("not all agents may have ended: {error:#}")),

@@ -133,7 +133,9 @@ fn it_becomes_ready_says_so_once_and_leaves_nothing() {
     let place = Place::new();
     let more = place.dir.path().join("more.toml");
     fs::write(&more, "").unwrap();
-    let mut up = place.start(&["--node-config", more.to_str().unwrap()]);
+    // As within a session of an agent: its variables are not for the parts, which would take them for settings.
+    let session = [("MOSAIC_NODE_ID", "another"), ("MOSAIC_SESSION_ID", "01JD8Z2V9Q0000000000000000")];
+    let mut up = place.start_with(&["--node-config", more.to_str().unwrap()], &session);
     let ready = up.ready();
 
     assert_eq!(http_get(&format!("{}/readyz", text(&ready, "/url"))).unwrap().status, 200);

@@ -35,9 +35,9 @@ pub(super) struct Files {
 
 /// The programs that run.
 pub(super) struct Programs {
-    pub nats: PathBuf,
-    pub hub: PathBuf,
-    pub node: PathBuf,
+    nats: PathBuf,
+    hub: PathBuf,
+    node: PathBuf,
     pub mosaic: PathBuf,
 }
 
@@ -74,22 +74,35 @@ impl Programs {
 
     /// How a part is started.
     pub fn command(&self, part: &str, files: &Files, further: &[PathBuf]) -> Command {
-        let (program, option, config) = match part {
-            "nats" => (&self.nats, "-c", files.nats_config()),
-            "hub" => (&self.hub, "--config", files.hub_config()),
-            _ => (&self.node, "--config", files.node_config()),
-        };
-        let mut command = Command::new(program);
-        command.current_dir(project::root());
-        if part == "node" {
-            command.arg("run");
+        match part {
+            "nats" => start(&self.nats, &["-c"], &[files.nats_config()]),
+            "hub" => start(&self.hub, &["--config"], &[files.hub_config()]),
+            _ => self.node(&["run"], files, further),
         }
-        command.arg(option).arg(config);
-        for file in further {
-            command.arg(option).arg(file);
+    }
+
+    /// A command of the node agent, with its configuration and what is merged over it.
+    pub fn node(&self, arguments: &[&str], files: &Files, further: &[PathBuf]) -> Command {
+        let mut command = start(&self.node, arguments, &[]);
+        for file in std::iter::once(&files.node_config()).chain(further) {
+            command.arg("--config").arg(file);
         }
         command
     }
+}
+
+/// A program of the stack with its arguments and the files behind them.
+fn start(program: &Path, arguments: &[&str], files: &[PathBuf]) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(project::root()).args(arguments).args(files);
+    // Their environment stands over their files: what is meant for others, such as an agent in whose session we were
+    // started, must not reach them.
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"MOSAIC_") && !name.as_encoded_bytes().starts_with(b"MOSAIC_LOG") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 impl Files {
@@ -135,6 +148,16 @@ impl Files {
 
     pub fn node_config(&self) -> PathBuf {
         self.data.join("node.toml")
+    }
+
+    /// Removes what killed servers told of their ports, lest a new one with the same id be mistaken for them.
+    pub fn clear_ports(&self) {
+        for entry in fs::read_dir(self.run_dir()).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|e| e == "ports") {
+                // Left there it is only clutter, in all likelihood.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Where the hub tells the address it got.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+use crate::project;
+
 /// The options, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Options {
@@ -26,7 +28,7 @@ impl Options {
     /// Reads `--name value` and `--name=value`.
     pub fn parse(arguments: &[String]) -> anyhow::Result<Self> {
         let mut options = Self {
-            data: ".mosaic".into(),
+            data: project::root().join(".mosaic"),
             port: 7420,
             nats_port: 4222,
             profile: "up".into(),

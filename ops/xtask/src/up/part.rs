@@ -74,23 +74,27 @@ impl Part {
     }
 
     /// Starts it again if it has died, after a pause.
-    pub fn keep_alive(&mut self, files: &Files) -> anyhow::Result<()> {
+    pub fn keep_alive(&mut self, files: &Files) {
         if let Some(status) = self.ended() {
             self.deaths = if self.started.elapsed() > WELL_AFTER { 0 } else { self.deaths.saturating_add(1) };
-            let pause = pause(self.deaths, random());
-            say::warn(&format!(
-                "{} ended ({status}); starting it again in {:.1} s; its log: {}",
-                self.name,
-                pause.as_secs_f32(),
-                self.log.display()
-            ));
-            self.again_at = Some(Instant::now() + pause);
+            self.try_again(&format!("ended ({status})"));
         }
         if self.again_at.is_some_and(|at| Instant::now() >= at) {
-            self.start(files)?;
-            say::good(&format!("{} runs again (pid {})", self.name, self.pid()));
+            match self.start(files) {
+                Ok(()) => say::good(&format!("{} runs again (pid {})", self.name, self.pid())),
+                Err(error) => {
+                    self.deaths = self.deaths.saturating_add(1);
+                    self.try_again(&format!("does not start ({error:#})"));
+                }
+            }
         }
-        Ok(())
+    }
+
+    fn try_again(&mut self, why: &str) {
+        let pause = pause(self.deaths, random());
+        let (seconds, log) = (pause.as_secs_f32(), self.log.display());
+        say::warn(&format!("{} {why}; starting it again in {seconds:.1} s; its log: {log}", self.name));
+        self.again_at = Some(Instant::now() + pause);
     }
 
     /// Ends it, in order if it will.

@@ -19,6 +19,8 @@ pub(super) struct Ready<'a> {
     pub accounts: &'a Accounts,
     pub agents: &'a Agents,
     pub pids: BTreeMap<&'static str, u32>,
+    /// The operators' command line.
+    pub mosaic: &'a Path,
 }
 
 /// The port of the bus, once it tells it.
@@ -73,13 +75,14 @@ pub(super) fn tell(options: &Options, files: &Files, ready: &Ready<'_>, hub: &Hu
          \x20           (operator and observer: {})\n\
          \x20 more      start agents from the page: {}\n\
          \x20           your own: a file with [[profile]] entries and --node-config FILE\n\
-         \x20 watch     mosaic tail --url {nats_url} --creds {}\n\
+         \x20 watch     {} tail --url {nats_url} --creds {}\n\
          \x20 logs      {}\n",
         ready.url,
         admin.email,
         admin.password,
         shown(&files.users()),
         std::iter::once("shell").chain(ready.agents.found.iter().map(String::as_str)).collect::<Vec<_>>().join(", "),
+        shown(ready.mosaic),
         shown(&files.creds("reader")),
         shown(&files.data().join("logs")),
     ));
