@@ -31,12 +31,12 @@ async fn every_route_asks_for_its_role() {
             let path = concrete(&route.path);
             // Signing out would end the walk; that it needs a sign-in is seen with nobody.
             let ends = path == "/api/auth/logout";
-            let status = nobody.send(method.clone(), &path, Some(&json!({}))).await.status();
+            let status = nobody.send(method.clone(), &path, Some(&json!({}))).await.unwrap().status();
             let refused = status == StatusCode::UNAUTHORIZED;
             // A sign-in without email and password is invalid, not refused.
             assert_eq!(refused, route.access != Access::Public, "nobody, {method} {path}: {status}");
             for (role, person) in people.iter().filter(|_| !ends) {
-                let status = person.send(method.clone(), &path, Some(&json!({}))).await.status();
+                let status = person.send(method.clone(), &path, Some(&json!({}))).await.unwrap().status();
                 let refused = status == StatusCode::FORBIDDEN;
                 assert_eq!(refused, !route.access.admits(Some(*role)), "{role}, {method} {path}: {status}");
                 assert_ne!(status, StatusCode::UNAUTHORIZED, "{role}, {method} {path}");
@@ -49,18 +49,18 @@ async fn every_route_asks_for_its_role() {
 async fn the_server_has_no_route_that_the_table_does_not_know() {
     let stack = Stack::start().await;
     let admin = stack.sign_in("admin").await;
-    let document = admin.get("/api/openapi.json").await;
+    let document = admin.get("/api/openapi.json").await.unwrap();
     let known: Vec<_> = hub::api::table().into_iter().map(|r| r.path).collect();
     for path in document["paths"].as_object().unwrap().keys() {
         assert!(known.contains(path), "{path}");
     }
     for path in ["/api", "/api/mission-control", "/api/mission-control/sessions/x/explode", "/agents/x/y", "/nothing"] {
-        let answer = admin.send(Method::GET, path, None).await;
+        let answer = admin.send(Method::GET, path, None).await.unwrap();
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
         let body: Value = answer.json().await.unwrap();
         assert!(body["error"]["requestId"].is_string(), "{path}: {body}");
     }
-    let answer = admin.send(Method::DELETE, "/api/mission-control/sessions", None).await;
+    let answer = admin.send(Method::DELETE, "/api/mission-control/sessions", None).await.unwrap();
     assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
 }
 
@@ -68,24 +68,26 @@ async fn the_server_has_no_route_that_the_table_does_not_know() {
 async fn signing_in_and_out() {
     let stack = Stack::start().await;
     let ada = stack.sign_in("operator").await;
-    let me = ada.get("/api/auth/me").await;
+    let me = ada.get("/api/auth/me").await.unwrap();
     assert_eq!((me["role"].as_str(), me["user"]["email"].as_str()), (Some("operator"), Some("operator@example.org")));
     let login = |email: &str, password: &str| json!({"email": email, "password": password});
     let nobody = stack.nobody();
-    let wrong = nobody.post("/api/auth/login", login("operator@example.org", "x")).await;
-    let unknown = nobody.post("/api/auth/login", login("eve@example.org", "x")).await;
-    assert_eq!((wrong.0, unknown.0), (StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED));
+    let wrong = nobody.post("/api/auth/login", login("operator@example.org", "x")).await.unwrap();
+    let unknown = nobody.post("/api/auth/login", login("eve@example.org", "x")).await.unwrap();
+    assert_eq!((wrong.0, unknown.0), (401, 401));
     assert_eq!(wrong.1["error"]["message"], unknown.1["error"]["message"], "they cannot be told apart");
-    let answer =
-        nobody.send(Method::POST, "/api/auth/login", Some(&login(" OPERATOR@example.org", "operatoroperator"))).await;
+    let answer = nobody
+        .send(Method::POST, "/api/auth/login", Some(&login(" OPERATOR@example.org", "operatoroperator")))
+        .await
+        .unwrap();
     let cookie = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
     for part in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age="] {
         assert!(cookie.contains(part), "{cookie}");
     }
-    assert_eq!(ada.send(Method::POST, "/api/auth/logout", None).await.status(), StatusCode::NO_CONTENT);
-    assert_eq!(ada.send(Method::GET, "/api/auth/me", None).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(ada.send(Method::POST, "/api/auth/logout", None).await.unwrap().status(), StatusCode::NO_CONTENT);
+    assert_eq!(ada.send(Method::GET, "/api/auth/me", None).await.unwrap().status(), StatusCode::UNAUTHORIZED);
     let admin = stack.sign_in("admin").await;
-    let log = admin.get("/api/mission-control/audit?action=signIn").await;
+    let log = admin.get("/api/mission-control/audit?action=signIn").await.unwrap();
     let results: Vec<_> = log["entries"].as_array().unwrap().iter().map(|e| e["result"].as_str().unwrap()).collect();
     assert!(results.iter().filter(|r| **r == "refused").count() == 2, "{results:?}");
     assert!(!log.to_string().contains("operatoroperator"), "no password is written down");
@@ -114,37 +116,37 @@ async fn messages_and_sessions_reach_the_store_and_the_pages() {
     node.send_session(&child).await;
     node.send_messages(S1, 1..=250).await;
     wait_until("all messages are in the store", WAIT, async || {
-        let count = observer.all_messages(S1).await.len();
+        let count = observer.messages(S1, 0).await.unwrap().len();
         if count == 250 { Ok(()) } else { Err(count) }
     })
     .await
     .unwrap();
-    let page = observer.get(&format!("/api/mission-control/sessions/{S1}/messages?limit=10&before=100")).await;
+    let page = observer.get(&format!("/api/mission-control/sessions/{S1}/messages?limit=10&before=100")).await.unwrap();
     let seqs: Vec<_> = page["messages"].as_array().unwrap().iter().map(|m| m["seq"].as_u64().unwrap()).collect();
     assert_eq!((seqs, &page["hasMore"]), ((90..=99).collect(), &json!(true)));
-    let list = observer.get("/api/mission-control/sessions?status=waiting&node=n1&provider=pty").await;
+    let list = observer.get("/api/mission-control/sessions?status=waiting&node=n1&provider=pty").await.unwrap();
     assert_eq!(list["sessions"].as_array().unwrap().len(), 1);
-    let one = observer.get(&format!("/api/mission-control/sessions/{S1}")).await;
+    let one = observer.get(&format!("/api/mission-control/sessions/{S1}")).await.unwrap();
     assert_eq!((&one["session"]["lastSeq"], &one["session"]["stale"]), (&json!(250), &Value::Null));
-    let tree = observer.get("/api/mission-control/tree").await;
+    let tree = observer.get("/api/mission-control/tree").await.unwrap();
     assert_eq!(tree["roots"][0]["session"]["sessionId"], S1);
     assert_eq!(tree["roots"][0]["children"][0]["session"]["sessionId"], S2);
-    assert_eq!(observer.get("/agents/tree").await, tree);
+    assert_eq!(observer.get("/agents/tree").await.unwrap(), tree);
     node.send_session(&node.session(S1, 2, "completed")).await;
     wait_until("the end is known", WAIT, async || {
-        let list = observer.get("/api/mission-control/sessions").await;
+        let list = observer.get("/api/mission-control/sessions").await.unwrap();
         list["sessions"].as_array().unwrap().len() == 1
     })
     .await
     .unwrap();
     wait_until("the ended one is among all", WAIT, async || {
-        let all = observer.get("/api/mission-control/sessions?all=true").await;
-        let ended = observer.get("/api/mission-control/sessions?status=completed").await;
+        let all = observer.get("/api/mission-control/sessions?all=true").await.unwrap();
+        let ended = observer.get("/api/mission-control/sessions?status=completed").await.unwrap();
         all["sessions"].as_array().unwrap().len() == 2 && ended["sessions"][0]["sessionId"] == S1
     })
     .await
     .unwrap();
-    let nodes = observer.get("/api/nodes").await;
+    let nodes = observer.get("/api/nodes").await.unwrap();
     assert_eq!((&nodes["nodes"][0]["node"], &nodes["nodes"][0]["online"]), (&json!("n1"), &json!(true)));
 }
 
@@ -154,8 +156,8 @@ async fn a_viewer_sees_each_message_once_over_restarts_of_the_hub() {
     let node = stack.node("n1").await;
     node.send_session(&node.session(S1, 1, "running")).await;
     let person = stack.sign_in("observer").await;
-    let mut events = person.events("/api/mission-control/stream?sessions=*").await;
-    events.expect("ready").await;
+    let mut events = person.events("/api/mission-control/stream?sessions=*").await.unwrap();
+    events.expect("ready").await.unwrap();
     let mut seen: BTreeMap<u64, u32> = BTreeMap::new();
     let total = 1_500;
     let mut tasks = tokio::task::JoinSet::new();
@@ -177,8 +179,11 @@ async fn a_viewer_sees_each_message_once_over_restarts_of_the_hub() {
                         stack.kill9_hub()
                     }
                     stack.start_hub().await;
-                    let again = Person { cookie: person.cookie.clone(), ..stack.nobody() };
-                    events = again.events(&format!("/api/mission-control/stream?sessions={S1}&cursor={last_id}")).await;
+                    let again = person.at(stack.url());
+                    events = again
+                        .events(&format!("/api/mission-control/stream?sessions={S1}&cursor={last_id}"))
+                        .await
+                        .unwrap();
                 }
             }
             Ok(Some(event)) => assert_ne!(event.name, "gap", "{event:?}"),
@@ -205,7 +210,7 @@ async fn nothing_is_lost(memtable_bytes: u64) {
     for round in 1..=3 {
         let person = stack.sign_in("observer").await;
         wait_until("some more are stored", WAIT, async || {
-            let one = person.get(&format!("/api/mission-control/sessions/{S1}/messages?limit=1")).await;
+            let one = person.get(&format!("/api/mission-control/sessions/{S1}/messages?limit=1")).await.unwrap();
             let last = one["messages"][0]["seq"].as_u64().unwrap_or(0);
             if last > 1_200 * round { Ok(()) } else { Err(last) }
         })
@@ -219,7 +224,7 @@ async fn nothing_is_lost(memtable_bytes: u64) {
     }
     let person = stack.sign_in("observer").await;
     let all = wait_until("all are stored", WAIT * 3, async || {
-        let all = person.all_messages(S1).await;
+        let all = person.messages(S1, 0).await.unwrap();
         if all.len() as u64 == total { Ok(all) } else { Err(all.len()) }
     })
     .await
@@ -246,24 +251,27 @@ async fn a_lost_store_is_made_again_from_the_bus() {
     node.send_session(&node.session(S1, 1, "completed")).await;
     node.send_messages(S1, 1..=40).await;
     let admin = stack.sign_in("admin").await;
-    let put = admin.send(Method::PUT, "/api/mission-control/layout", Some(&json!({"layout": {"panels": [S1]}}))).await;
+    let put = admin
+        .send(Method::PUT, "/api/mission-control/layout", Some(&json!({"layout": {"panels": [S1]}})))
+        .await
+        .unwrap();
     assert_eq!(put.status(), StatusCode::OK);
-    wait_until("stored", WAIT, async || admin.all_messages(S1).await.len() == 40).await.unwrap();
-    let audit = admin.get("/api/mission-control/audit").await;
+    wait_until("stored", WAIT, async || admin.messages(S1, 0).await.unwrap().len() == 40).await.unwrap();
+    let audit = admin.get("/api/mission-control/audit").await.unwrap();
     stack.stop_hub();
     std::fs::remove_dir_all(stack.dir.path().join("hub/store")).unwrap();
     stack.start_hub().await;
     // The cookie of before still holds: sign-ins are in the journal.
-    let admin = Person { cookie: admin.cookie, ..stack.nobody() };
+    let admin = admin.at(stack.url());
     wait_until("stored again", WAIT, async || {
-        let answer = admin.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await;
-        answer.status() == StatusCode::OK && admin.all_messages(S1).await.len() == 40
+        let answer = admin.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await.unwrap();
+        answer.status() == StatusCode::OK && admin.messages(S1, 0).await.unwrap().len() == 40
     })
     .await
     .unwrap();
-    assert_eq!(admin.get("/api/mission-control/layout").await["layout"], json!({"panels": [S1]}));
+    assert_eq!(admin.get("/api/mission-control/layout").await.unwrap()["layout"], json!({"panels": [S1]}));
     wait_until("the audit log is there again", WAIT, async || {
-        let again = admin.get("/api/mission-control/audit").await;
+        let again = admin.get("/api/mission-control/audit").await.unwrap();
         again == audit
     })
     .await
@@ -276,8 +284,8 @@ async fn what_cannot_be_read_is_set_aside_and_stops_nothing() {
     let node = stack.node("n1").await;
     let other = stack.node("n2").await;
     let admin = stack.sign_in("admin").await;
-    let mut events = admin.events("/api/mission-control/stream?sessions=*").await;
-    events.expect("ready").await;
+    let mut events = admin.events("/api/mission-control/stream?sessions=*").await.unwrap();
+    events.expect("ready").await.unwrap();
     node.send_session(&node.session(S1, 1, "running")).await;
     node.send_messages(S1, 1..=2).await;
     for kind in ["message", "receipt", "session"] {
@@ -292,7 +300,7 @@ async fn what_cannot_be_read_is_set_aside_and_stops_nothing() {
     node.bus.client.flush().await.unwrap();
     other.bus.client.flush().await.unwrap();
     let parked = wait_until("all are set aside", WAIT, async || {
-        let parked = admin.get("/api/parked").await["parked"].as_array().unwrap().clone();
+        let parked = admin.get("/api/parked").await.unwrap()["parked"].as_array().unwrap().clone();
         if parked.len() == 8 { Ok(parked) } else { Err(parked.len()) }
     })
     .await
@@ -301,11 +309,13 @@ async fn what_cannot_be_read_is_set_aside_and_stops_nothing() {
     assert!(reasons.contains("belongs to node n1, not to n2"), "{reasons}");
     node.send_messages(S1, 3..=4).await;
     for seq in 1..=4 {
-        let event = events.expect("message").await;
+        let event = events.expect("message").await.unwrap();
         assert_eq!(event.data["content"], format!("line {seq}"));
     }
-    wait_until("what came behind is stored", WAIT, async || admin.all_messages(S1).await.len() == 4).await.unwrap();
-    let metrics = admin.send(Method::GET, "/metrics", None).await.text().await.unwrap();
+    wait_until("what came behind is stored", WAIT, async || admin.messages(S1, 0).await.unwrap().len() == 4)
+        .await
+        .unwrap();
+    let metrics = admin.send(Method::GET, "/metrics", None).await.unwrap().text().await.unwrap();
     assert!(metrics.contains("mosaic_hub_parked_messages_total{of=\"foreign\"} 1"), "{metrics}");
 }
 
@@ -328,28 +338,29 @@ async fn an_action_is_audited_before_and_after_and_signed() {
     let operator = stack.sign_in("operator").await;
     let path = |verb: &str| format!("/api/mission-control/sessions/{S1}/{verb}");
     wait_until("the session is known", WAIT, async || {
-        operator.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await.status()
+        operator.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await.unwrap().status()
             == StatusCode::OK
     })
     .await
     .unwrap();
-    let (status, body) = operator.post(&path("inject"), json!({"content": "stop", "idempotencyKey": "k1"})).await;
-    assert_eq!((status, &body["delivery"]), (StatusCode::ACCEPTED, &json!("delivered")), "{body}");
-    let again = operator.post(&path("inject"), json!({"content": "stop", "idempotencyKey": "k1"})).await.1;
+    let (status, body) =
+        operator.post(&path("inject"), json!({"content": "stop", "idempotencyKey": "k1"})).await.unwrap();
+    assert_eq!((status, &body["delivery"]), (202, &json!("delivered")), "{body}");
+    let again = operator.post(&path("inject"), json!({"content": "stop", "idempotencyKey": "k1"})).await.unwrap().1;
     assert_eq!(again["messageId"], body["messageId"], "the same key is the same message");
-    let (status, body) = operator.post(&path("pause"), json!({})).await;
-    assert_eq!((status, &body["session"]["status"]), (StatusCode::OK, &json!("paused")), "{body}");
-    let now = operator.get(&format!("/api/mission-control/sessions/{S1}")).await;
+    let (status, body) = operator.post(&path("pause"), json!({})).await.unwrap();
+    assert_eq!((status, &body["session"]["status"]), (200, &json!("paused")), "{body}");
+    let now = operator.get(&format!("/api/mission-control/sessions/{S1}")).await.unwrap();
     assert_eq!(now["session"]["status"], "paused", "the answer is known at once");
-    let (status, body) = operator.post(&path("resume"), json!({})).await;
-    assert_eq!(status, StatusCode::CONFLICT);
+    let (status, body) = operator.post(&path("resume"), json!({})).await.unwrap();
+    assert_eq!(status, 409);
     assert!(body["error"]["message"].as_str().unwrap().contains("it was never paused"), "{body}");
-    assert_eq!(operator.post(&path("kill"), json!({})).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(operator.post(&path("kill"), json!({})).await.unwrap().0, 503);
 
     let commands = node.commands.lock().unwrap().clone();
     assert_eq!(commands[0].operator.name, "OPERATOR");
     assert_eq!(commands[0].content.as_deref(), Some("stop"));
-    let log = operator.get(&format!("/api/mission-control/audit?session={S1}")).await;
+    let log = operator.get(&format!("/api/mission-control/audit?session={S1}")).await.unwrap();
     let rows: Vec<_> = log["entries"].as_array().unwrap().iter().rev().collect();
     let told: Vec<_> =
         rows.iter().map(|r| format!("{} {} {}", r["action"], r["phase"], r["result"]).replace('"', "")).collect();
@@ -369,7 +380,7 @@ async fn an_action_is_audited_before_and_after_and_signed() {
         ]
     );
     assert_eq!((&rows[0]["content"], &rows[0]["user"]["name"]), (&json!("stop"), &json!("OPERATOR")));
-    let all = operator.get("/api/mission-control/audit?limit=500").await;
+    let all = operator.get("/api/mission-control/audit?limit=500").await.unwrap();
     let numbers: Vec<_> = all["entries"].as_array().unwrap().iter().map(|r| r["n"].as_u64().unwrap()).collect();
     assert!(numbers.windows(2).all(|w| w[0] == w[1] + 1), "no gap: {numbers:?}");
 }
@@ -381,38 +392,35 @@ async fn who_is_away_is_told_at_once() {
     node.send_session(&node.session(S1, 1, "running")).await;
     let operator = stack.sign_in("operator").await;
     wait_until("the session is known", WAIT, async || {
-        operator.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await.status()
+        operator.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await.unwrap().status()
             == StatusCode::OK
     })
     .await
     .unwrap();
-    let (status, body) = operator.post(&format!("/api/mission-control/sessions/{S1}/kill"), json!({})).await;
-    assert_eq!((status, &body["error"]["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("nodeAway")), "{body}");
-    let (_, body) = operator.post("/api/mission-control/kill-all", json!({"confirm": "KILL ALL"})).await;
+    let (status, body) = operator.post(&format!("/api/mission-control/sessions/{S1}/kill"), json!({})).await.unwrap();
+    assert_eq!((status, &body["error"]["code"]), (503, &json!("nodeAway")), "{body}");
+    let (_, body) = operator.post("/api/mission-control/kill-all", json!({"confirm": "KILL ALL"})).await.unwrap();
     assert_eq!(body["results"][0]["outcome"], "unreachable", "{body}");
     node.state("leaving").await;
     wait_until("the session is stale", WAIT, async || {
-        operator.get(&format!("/api/mission-control/sessions/{S1}")).await["session"]["stale"] == true
+        operator.get(&format!("/api/mission-control/sessions/{S1}")).await.unwrap()["session"]["stale"] == true
     })
     .await
     .unwrap();
     stack.nats.kill9();
     wait_until("the bus is away", WAIT, async || {
-        let (status, body) = operator.post(&format!("/api/mission-control/sessions/{S1}/kill"), json!({})).await;
-        if status == StatusCode::SERVICE_UNAVAILABLE && body["error"]["code"] == "auditAway" {
-            Ok(())
-        } else {
-            Err(body)
-        }
+        let (status, body) =
+            operator.post(&format!("/api/mission-control/sessions/{S1}/kill"), json!({})).await.unwrap();
+        if status == 503 && body["error"]["code"] == "auditAway" { Ok(()) } else { Err(body) }
     })
     .await
     .unwrap();
-    assert_eq!(operator.get("/api/mission-control/sessions").await["sessions"].as_array().unwrap().len(), 1);
-    assert_eq!(operator.send(Method::GET, "/readyz", None).await.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(operator.send(Method::GET, "/healthz", None).await.status(), StatusCode::OK);
+    assert_eq!(operator.get("/api/mission-control/sessions").await.unwrap()["sessions"].as_array().unwrap().len(), 1);
+    assert_eq!(operator.send(Method::GET, "/readyz", None).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(operator.send(Method::GET, "/healthz", None).await.unwrap().status(), StatusCode::OK);
     stack.nats.restart().unwrap();
     wait_until("ready again", WAIT, async || {
-        operator.send(Method::GET, "/readyz", None).await.status() == StatusCode::OK
+        operator.send(Method::GET, "/readyz", None).await.unwrap().status() == StatusCode::OK
     })
     .await
     .unwrap();
@@ -425,7 +433,7 @@ async fn bad_input_gets_its_answer() {
     node.send_session(&node.session(S1, 1, "running")).await;
     let operator = stack.sign_in("operator").await;
     wait_until("the node is known", WAIT, async || {
-        operator.get("/api/nodes").await["nodes"].as_array().unwrap().len() == 1
+        operator.get("/api/nodes").await.unwrap()["nodes"].as_array().unwrap().len() == 1
     })
     .await
     .unwrap();
@@ -449,8 +457,8 @@ async fn bad_input_gets_its_answer() {
         ("/api/mission-control/sessions", json!({"node": "nowhere", "profile": "counter"}), 422, "invalid"),
         ("/api/mission-control/sessions", json!({"node": "n1", "profile": "counter"}), 503, "nodeAway"),
     ] {
-        let (found, answer) = operator.post(path, body).await;
-        assert_eq!((found.as_u16(), answer["error"]["code"].as_str()), (status, Some(code)), "{path}: {answer}");
+        let (found, answer) = operator.post(path, body).await.unwrap();
+        assert_eq!((found, answer["error"]["code"].as_str()), (status, Some(code)), "{path}: {answer}");
         assert!(answer["error"]["message"].as_str().is_some_and(|m| m.len() > 8), "{answer}");
     }
     let raw = operator.request(Method::POST, &inject).header("content-type", "application/json").body("{nonsense");
@@ -459,13 +467,17 @@ async fn bad_input_gets_its_answer() {
     assert_eq!(form.status(), StatusCode::BAD_REQUEST);
     for query in ["limit=0", "limit=501", "before=1&after=2"] {
         let path = format!("/api/mission-control/sessions/{S1}/messages?{query}");
-        assert_eq!(operator.send(Method::GET, &path, None).await.status(), StatusCode::UNPROCESSABLE_ENTITY, "{query}");
+        assert_eq!(
+            operator.send(Method::GET, &path, None).await.unwrap().status(),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{query}"
+        );
     }
     for path in [
         format!("/api/mission-control/sessions/{S1}/messages?limit=x"),
         "/api/mission-control/stream?cursor=nonsense".into(),
     ] {
-        assert_eq!(operator.send(Method::GET, &path, None).await.status(), StatusCode::BAD_REQUEST, "{path}");
+        assert_eq!(operator.send(Method::GET, &path, None).await.unwrap().status(), StatusCode::BAD_REQUEST, "{path}");
     }
     let other = operator.request(Method::GET, "/api/nodes").header("x-workspace", "other").send().await.unwrap();
     assert_eq!(other.status(), StatusCode::NOT_FOUND);
@@ -486,7 +498,7 @@ async fn a_terminal_is_streamed_from_an_offset_and_gaps_are_told() {
         encode(&Terminal { session_id: session.clone(), offset, data: data.to_vec(), timestamp, size }).unwrap()
     };
     wait_until("the session is known", WAIT, async || {
-        observer.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await.status()
+        observer.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await.unwrap().status()
             == StatusCode::OK
     })
     .await
@@ -494,22 +506,23 @@ async fn a_terminal_is_streamed_from_an_offset_and_gaps_are_told() {
     node.publish_raw(subject.clone(), None, piece(0, b"hello ")).await;
     node.publish_raw(subject.clone(), None, piece(6, b"world")).await;
     node.bus.client.flush().await.unwrap();
-    let mut events = observer.events(&format!("/api/mission-control/sessions/{S1}/terminal")).await;
-    let first = events.expect("terminal").await;
+    let mut events = observer.events(&format!("/api/mission-control/sessions/{S1}/terminal")).await.unwrap();
+    let first = events.expect("terminal").await.unwrap();
     assert_eq!((first.data["data"].as_str(), &first.data["size"]["cols"]), (Some("aGVsbG8g"), &json!(80)));
-    assert_eq!(events.expect("terminal").await.data["data"], "d29ybGQ=");
+    assert_eq!(events.expect("terminal").await.unwrap().data["data"], "d29ybGQ=");
     let id = events.last_id.clone().unwrap();
     assert_eq!(id, "11");
     // A piece that overlaps is cut, one with a hole before it is told.
     node.publish_raw(subject.clone(), None, piece(6, b"world!")).await;
-    let cut = events.expect("terminal").await;
+    let cut = events.expect("terminal").await.unwrap();
     assert_eq!((cut.data["offset"].as_u64(), cut.data["data"].as_str()), (Some(11), Some("IQ==")));
     node.publish_raw(subject, None, piece(20, b"later")).await;
-    let gap = events.expect("gap").await;
+    let gap = events.expect("gap").await.unwrap();
     assert_eq!((gap.data["fromOffset"].as_u64(), gap.data["toOffset"].as_u64()), (Some(12), Some(20)));
-    assert_eq!(events.expect("terminal").await.data["offset"], 20);
-    let mut resumed = observer.events(&format!("/api/mission-control/stream?sessions={S1}&terminals={S1}:3")).await;
-    let first = resumed.expect("terminal").await;
+    assert_eq!(events.expect("terminal").await.unwrap().data["offset"], 20);
+    let mut resumed =
+        observer.events(&format!("/api/mission-control/stream?sessions={S1}&terminals={S1}:3")).await.unwrap();
+    let first = resumed.expect("terminal").await.unwrap();
     assert_eq!((first.data["offset"].as_u64(), first.data["data"].as_str()), (Some(3), Some("bG8g")));
 }
 
@@ -521,22 +534,22 @@ async fn a_fresh_stream_begins_with_what_is_there() {
     node.send_messages(S1, 1..=30).await;
     let observer = stack.sign_in("observer").await;
     wait_until("stored", WAIT, async || {
-        let answer = observer.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await;
-        answer.status() == StatusCode::OK && observer.all_messages(S1).await.len() == 30
+        let answer = observer.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await.unwrap();
+        answer.status() == StatusCode::OK && observer.messages(S1, 0).await.unwrap().len() == 30
     })
     .await
     .unwrap();
-    let mut events = observer.events(&format!("/api/mission-control/stream?sessions={S1},{S2}&nodes=1")).await;
-    assert_eq!(events.expect("node").await.data["node"], "n1");
-    assert_eq!(events.expect("session").await.data["sessionId"], S1);
-    assert_eq!(events.expect("removed").await.data["sessionId"], S2);
-    let ready = events.expect("ready").await;
+    let mut events = observer.events(&format!("/api/mission-control/stream?sessions={S1},{S2}&nodes=1")).await.unwrap();
+    assert_eq!(events.expect("node").await.unwrap().data["node"], "n1");
+    assert_eq!(events.expect("session").await.unwrap().data["sessionId"], S1);
+    assert_eq!(events.expect("removed").await.unwrap().data["sessionId"], S2);
+    let ready = events.expect("ready").await.unwrap();
     assert_eq!(ready.data["cursor"].as_str(), ready.id.as_deref());
-    let mut events = observer.events(&format!("/api/mission-control/sessions/{S1}/stream?after=25")).await;
+    let mut events = observer.events(&format!("/api/mission-control/sessions/{S1}/stream?after=25")).await.unwrap();
     for seq in 26..=30 {
-        assert_eq!(events.expect("message").await.data["seq"], seq);
+        assert_eq!(events.expect("message").await.unwrap().data["seq"], seq);
     }
-    events.expect("ready").await;
+    events.expect("ready").await.unwrap();
     node.send_messages(S1, 31..=31).await;
-    assert_eq!(events.expect("message").await.data["seq"], 31);
+    assert_eq!(events.expect("message").await.unwrap().data["seq"], 31);
 }

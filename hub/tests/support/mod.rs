@@ -10,9 +10,9 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use bus_schema::*;
 use futures::StreamExt;
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
-use testkit::{Bus, NatsServer, Process, wait_until};
+use testkit::{Bus, NatsServer, Person, Process, wait_until};
 
 pub const WAIT: Duration = Duration::from_secs(30);
 pub const S1: &str = "01JD8Z2V9Q0000000000000001";
@@ -27,14 +27,6 @@ pub struct Stack {
     pub dir: tempfile::TempDir,
     pub memtable_bytes: u64,
     http: reqwest::Client,
-}
-
-/// A signed-in person.
-#[derive(Clone)]
-pub struct Person {
-    pub http: reqwest::Client,
-    pub url: String,
-    pub cookie: Option<String>,
 }
 
 impl Stack {
@@ -116,16 +108,11 @@ impl Stack {
     }
 
     pub fn nobody(&self) -> Person {
-        Person { http: self.http.clone(), url: self.url(), cookie: None }
+        Person::nobody(self.url())
     }
 
     pub async fn sign_in(&self, role: &str) -> Person {
-        let person = self.nobody();
-        let body = json!({"email": format!("{role}@example.org"), "password": role.repeat(2)});
-        let answer = person.send(Method::POST, "/api/auth/login", Some(&body)).await;
-        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
-        let cookie = answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
-        Person { cookie: Some(cookie), ..person }
+        self.nobody().sign_in(&format!("{role}@example.org"), &role.repeat(2)).await.unwrap()
     }
 
     pub async fn node(&mut self, name: &str) -> Node {
@@ -133,118 +120,6 @@ impl Stack {
         let node = Node { bus, name: NodeId::new(name).unwrap(), commands: Arc::default() };
         node.state("up").await;
         node
-    }
-}
-
-impl Person {
-    pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::Response {
-        let mut request = self.http.request(method, format!("{}{path}", self.url)).timeout(WAIT);
-        if let Some(cookie) = &self.cookie {
-            request = request.header("cookie", cookie);
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        request.send().await.unwrap()
-    }
-
-    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.url));
-        match &self.cookie {
-            Some(cookie) => request.header("cookie", cookie),
-            None => request,
-        }
-    }
-
-    pub async fn get(&self, path: &str) -> Value {
-        let answer = self.send(Method::GET, path, None).await;
-        let status = answer.status();
-        let text = answer.text().await.unwrap();
-        assert_eq!(status, StatusCode::OK, "{path}: {text}");
-        serde_json::from_str(&text).unwrap()
-    }
-
-    pub async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
-        let answer = self.send(Method::POST, path, Some(&body)).await;
-        let status = answer.status();
-        let text = answer.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
-    }
-
-    /// Every message of a session, page by page.
-    pub async fn all_messages(&self, session: &str) -> Vec<Value> {
-        let (mut all, mut after) = (vec![], 0);
-        loop {
-            let path = format!("/api/mission-control/sessions/{session}/messages?limit=500&after={after}");
-            let page = self.get(&path).await;
-            let messages = page["messages"].as_array().unwrap().clone();
-            after = messages.last().map_or(after, |m| m["seq"].as_u64().unwrap());
-            all.extend(messages);
-            if page["hasMore"] == false {
-                return all;
-            }
-        }
-    }
-
-    pub async fn events(&self, path: &str) -> Events {
-        let answer = self.request(Method::GET, path).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK, "{path}");
-        Events { body: Box::pin(answer.bytes_stream()), text: String::new(), last_id: None }
-    }
-}
-
-type Body = std::pin::Pin<Box<dyn futures::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>;
-
-/// Server-sent events.
-pub struct Events {
-    body: Body,
-    text: String,
-    pub last_id: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    pub name: String,
-    pub data: Value,
-    pub id: Option<String>,
-}
-
-impl Events {
-    /// The next event; none when the stream ends or breaks.
-    pub async fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some(end) = self.text.find("\n\n") {
-                let block: String = self.text.drain(..end + 2).collect();
-                let field = |name: &str| {
-                    let prefix = format!("{name}: ");
-                    block.lines().find_map(|l| l.strip_prefix(&prefix)).map(str::to_owned)
-                };
-                let Some(name) = field("event") else { continue };
-                let id = field("id");
-                if id.is_some() {
-                    self.last_id.clone_from(&id);
-                }
-                let data = serde_json::from_str(&field("data").unwrap_or_default()).unwrap_or_default();
-                return Some(Event { name, data, id });
-            }
-            match self.body.next().await {
-                Some(Ok(bytes)) => self.text.push_str(std::str::from_utf8(&bytes).unwrap()),
-                Some(Err(_)) | None => return None,
-            }
-        }
-    }
-
-    /// The next event of that name, within the usual time.
-    pub async fn expect(&mut self, name: &str) -> Event {
-        let next = async {
-            loop {
-                let event = self.next().await.unwrap_or_else(|| panic!("the stream ended before {name}"));
-                if event.name == name {
-                    return event;
-                }
-            }
-        };
-        tokio::time::timeout(WAIT, next).await.unwrap_or_else(|_| panic!("no event {name}"))
     }
 }
 
