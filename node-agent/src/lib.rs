@@ -1,0 +1,3 @@
+//! The node agent: one per host, light, replaceable under running sessions.
+
+pub mod outbox;
