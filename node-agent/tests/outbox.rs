@@ -8,6 +8,7 @@ use bus_schema::SessionId;
 use node_agent::outbox::record::{Record, RecordKind};
 use node_agent::outbox::{Limits, Located, Meter, Opened, Outbox, OutboxError, Reader};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use providers::Position;
 
 fn session() -> SessionId {
@@ -79,7 +80,11 @@ fn last_segment(dir: &Path) -> Option<std::path::PathBuf> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     /// Killed at any byte of what it was writing, the task goes on without a loss and without a double.
     #[test]

@@ -1,0 +1,4 @@
+//! One session.
+
+pub mod recover;
+pub mod state;
