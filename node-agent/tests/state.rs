@@ -250,6 +250,9 @@ fn record(state: &mut State, step: &Step, n: usize, log: &mut Vec<Record>) {
     if changed {
         add(RecordKind::Session, bus_schema::encode(&state.snapshot()).unwrap());
     }
+    if state.is_over {
+        add(RecordKind::Checkpoint, checkpoint(state).unwrap());
+    }
 }
 
 fn operator_ids(log: &[Record]) -> Vec<MessageId> {

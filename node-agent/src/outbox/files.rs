@@ -118,6 +118,12 @@ impl Files {
         self.lock().is_closed
     }
 
+    /// True if nothing need be sent any more.
+    pub fn is_settled(&self) -> bool {
+        let inner = self.lock();
+        inner.segments.back().is_none_or(|last| last.last <= inner.floor)
+    }
+
     pub(super) fn segment_bytes(&self) -> u64 {
         self.meter.limits.segment_bytes()
     }

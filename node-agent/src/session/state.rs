@@ -44,6 +44,9 @@ pub struct State {
     deliveries: VecDeque<Known>,
     /// Set while messages are being dropped.
     pub gap: Option<Gap>,
+    /// True if nothing more will be told of it. A session that was killed has ended, and is not over until the runtime
+    /// has told all that happened before.
+    pub is_over: bool,
     /// Whether the status is ours or the provider's.
     #[serde(skip)]
     hold: Hold,
@@ -127,7 +130,7 @@ pub enum Effect {
     Terminal(TerminalPiece),
     /// Look after another session.
     Child(Child),
-    /// Record these and a last snapshot: nothing more happens.
+    /// Record these and a snapshot: it has ended.
     Ended(Vec<Receipt>),
 }
 
@@ -166,7 +169,7 @@ impl State {
     }
 
     fn of(session: Session) -> Self {
-        Self { session, pending: vec![], deliveries: VecDeque::new(), gap: None, hold: Hold::None }
+        Self { session, pending: vec![], deliveries: VecDeque::new(), gap: None, is_over: false, hold: Hold::None }
     }
 
     /// True if it has ended.
@@ -215,7 +218,7 @@ impl State {
                 return self.delivered(&message_id, &outcome, at).map_or(Effect::None, Effect::Receipt);
             }
             News::Child(child) => return Effect::Child(child),
-            News::Ended(end) => return self.ended(at, end),
+            News::Ended(end) => return self.over(at, end),
             News::Message(_) => return Effect::None,
         }
         if before.as_ref() == Some(&self.session) { Effect::None } else { Effect::Snapshot }
@@ -298,13 +301,18 @@ impl State {
     pub fn lost(&mut self, reason: impl Into<String>, now: Timestamp) -> Effect {
         let reason = reason.into();
         let error = Some(reason.clone());
-        self.ended(now, End { status: Status::Failed, reason, exit_code: None, error, report: None })
+        self.over(now, End { status: Status::Failed, reason, exit_code: None, error, report: None })
     }
 
     /// The machine was restarted: what is on disk may be older than what the bus has.
     pub fn machine_restarted(&mut self, now: Timestamp) -> Effect {
         self.session.rev += REV_JUMP;
         self.lost("host restarted", now)
+    }
+
+    fn over(&mut self, at: Timestamp, end: End) -> Effect {
+        self.is_over = true;
+        self.ended(at, end)
     }
 
     fn ended(&mut self, at: Timestamp, end: End) -> Effect {
