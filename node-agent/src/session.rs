@@ -41,7 +41,7 @@ use self::ops::{ASK_DEADLINE, Done, Op, ReplyTo, answer, within};
 use self::state::{Effect, State};
 use self::write::Unwritten;
 use crate::metrics::Counters;
-use crate::outbox::{Meter, Outbox};
+use crate::outbox::{Files, Meter, Outbox};
 use crate::publisher::{Live, Outgoing, Outlet, chain};
 
 /// Events taken from the provider at once: they are written together.
@@ -114,10 +114,9 @@ pub enum SessionError {
 }
 
 /// How a task ended.
-#[derive(Debug)]
 pub enum Left {
     /// The session is over; this is what remains of it.
-    Over(Box<State>),
+    Over(Box<State>, Arc<Files>),
     /// The node agent leaves; the session goes on without it.
     Cancelled,
 }
@@ -514,7 +513,7 @@ impl Task {
         self.outbox.files().close();
         self.asks.close();
         self.answer_rest();
-        Ok(Left::Over(Box::new(self.state)))
+        Ok(Left::Over(Box::new(self.state), self.outbox.files().clone()))
     }
 
     /// Gives running calls a moment to end: somebody waits for their answers.
