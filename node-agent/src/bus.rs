@@ -55,7 +55,7 @@ pub enum BusError {
 /// [`BusError`] for what no waiting can cure.
 pub async fn connect(
     urls: &[String],
-    creds: Option<&Path>,
+    creds: &Path,
     node: &NodeId,
     counters: Arc<Counters>,
 ) -> Result<Client, BusError> {
@@ -64,17 +64,12 @@ pub async fn connect(
         let address = |source| BusError::Address { url: url.clone(), source };
         servers.push(url.parse::<ServerAddr>().map_err(address)?);
     }
-    let mut options = match creds {
-        Some(path) => {
-            let path = path.to_owned();
-            ConnectOptions::with_auth_callback(move |nonce| {
-                let path = path.clone();
-                async move { sign(&path, &nonce).await.map_err(AuthError::new) }
-            })
-        }
-        None => ConnectOptions::new(),
-    };
-    options = options
+    let path = creds.to_owned();
+    let options = ConnectOptions::with_auth_callback(move |nonce| {
+        let path = path.clone();
+        async move { sign(&path, &nonce).await.map_err(AuthError::new) }
+    });
+    let options = options
         .name(format!("mosaic-node {node}"))
         .custom_inbox_prefix(inbox_prefix(node))
         .retry_on_initial_connect()
