@@ -5,8 +5,10 @@
 //! nothing else of it.
 
 pub mod clock;
+pub mod process;
 mod profile;
 mod provider;
+pub mod pty;
 mod registry;
 
 pub use profile::{Profile, ProfileError, Protocol, StopRule};
