@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use cgroup::Cgroup;
 pub(crate) use sys::{close_inherited, duplicate};
-pub(crate) use tree::{Family, Process};
+pub(crate) use tree::{Family, Process, reads_terminal};
 
 /// How long between two looks at processes that were told to stop or die: short against a person's patience, long
 /// against the cost of reading `/proc`.
@@ -119,6 +119,12 @@ impl Containment {
     /// By a cgroup if there is one, and by family.
     pub fn new(cgroup: Option<Cgroup>, family: Family) -> Self {
         Self { cgroup, family }
+    }
+
+    /// Goes on without the cgroup, which holds nothing.
+    pub fn without_cgroup(&mut self) {
+        self.remove();
+        self.cgroup = None;
     }
 
     /// `cgroup` or `processTree`.

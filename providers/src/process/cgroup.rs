@@ -28,8 +28,7 @@ impl Cgroup {
     /// [`ProcessError::NoCgroup`] if there is no cgroup v2 hierarchy, [`ProcessError::Cgroup`] if we may not.
     pub fn create(session: &str) -> Result<Self, ProcessError> {
         let dir = own_directory()?.join(PARENT).join(session);
-        let failed =
-            |source| ProcessError::Cgroup { doing: "creating", path: dir.display().to_string(), source };
+        let failed = |source| ProcessError::Cgroup { doing: "creating", path: dir.display().to_string(), source };
         std::fs::create_dir_all(&dir).map_err(failed)?;
         for file in ["cgroup.procs", "cgroup.freeze", "cgroup.events"] {
             if !dir.join(file).exists() {

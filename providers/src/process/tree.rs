@@ -1,6 +1,7 @@
 //! Processes as `/proc` shows them, and the family of a session: everything that descends from it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -14,6 +15,8 @@ pub(crate) struct Process {
     pub id: ProcessId,
     /// Its parent's number.
     pub parent: i32,
+    /// The number of its process group.
+    pub group: i32,
     /// Its terminal session's number.
     pub session: i32,
     /// One letter: `R` running, `S` sleeping, `T` stopped, `Z` ended …
@@ -38,6 +41,7 @@ impl Process {
             // Field 22 of the whole line is the 20th behind the name.
             id: ProcessId { pid, start: fields.get(19)?.parse().ok()? },
             parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             state: fields.first()?.chars().next()?,
             name,
@@ -70,6 +74,42 @@ impl Table {
     pub fn all(&self) -> impl Iterator<Item = &Process> {
         self.0.values()
     }
+}
+
+/// Number of the system call `read`.
+#[cfg(target_arch = "x86_64")]
+const READ: Option<&str> = Some("0");
+#[cfg(target_arch = "aarch64")]
+const READ: Option<&str> = Some("63");
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const READ: Option<&str> = None;
+
+/// Whether a process of this group waits in `read` on the terminal at `tty`. `None` if that cannot be seen: no such
+/// file on this system, or not ours to look at.
+pub(crate) fn reads_terminal(group: i32, tty: &Path) -> Option<bool> {
+    let read = READ?;
+    let mut seen = None;
+    for process in Table::read().all().filter(|process| process.group == group) {
+        let pid = process.id.pid;
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            // `NUMBER 0xARG 0xARG …`, or `running`.
+            let Ok(call) = std::fs::read_to_string(thread.path().join("syscall")) else { continue };
+            seen = seen.or(Some(false));
+            let mut fields = call.split(' ');
+            let descriptor = fields.next().filter(|number| *number == read).and_then(|_| fields.next());
+            let descriptor = descriptor.and_then(|text| u32::from_str_radix(text.trim_start_matches("0x"), 16).ok());
+            let Some(descriptor) = descriptor else { continue };
+            if std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).is_ok_and(|file| is_terminal(&file, tty)) {
+                return Some(true);
+            }
+        }
+    }
+    seen
+}
+
+/// A program may also have opened it by its other name.
+fn is_terminal(file: &Path, tty: &Path) -> bool {
+    file == tty || file == Path::new("/dev/tty")
 }
 
 /// The processes of one session, where no cgroup holds them together.
@@ -111,8 +151,11 @@ impl Family {
             }
             found.extend(more);
         }
-        let mut members: Vec<Process> =
-            table.all().filter(|p| found.contains(&p.id.pid) && !held.contains(&p.id.pid) && !p.has_ended()).cloned().collect();
+        let mut members: Vec<Process> = table
+            .all()
+            .filter(|p| found.contains(&p.id.pid) && !held.contains(&p.id.pid) && !p.has_ended())
+            .cloned()
+            .collect();
         members.sort_by_key(|p| (p.id.start, p.id.pid));
         members
     }

@@ -94,7 +94,11 @@ fn next(state: State, byte: u8) -> State {
 /// The text of `bytes` without escape sequences and control characters, tabs excepted.
 pub(crate) fn strip(bytes: &[u8]) -> Vec<u8> {
     let mut scanner = Scanner::default();
-    bytes.iter().copied().filter(|byte| scanner.step(*byte) == Byte::Text || (scanner.is_ground() && *byte == b'\t')).collect()
+    bytes
+        .iter()
+        .copied()
+        .filter(|byte| scanner.step(*byte) == Byte::Text || (scanner.is_ground() && *byte == b'\t'))
+        .collect()
 }
 
 #[cfg(test)]

@@ -418,7 +418,8 @@ mod tests {
 
     #[test]
     fn rows_that_leave_are_told_with_their_wraps() {
-        let signals = Emulator::new(SIZE, true).feed(b"\x1b[31mred\x1b[m  \r\n1234567890123456789012\r\nc\r\nd\r\ne\r\n");
+        let signals =
+            Emulator::new(SIZE, true).feed(b"\x1b[31mred\x1b[m  \r\n1234567890123456789012\r\nc\r\nd\r\ne\r\n");
         let row = |text: &str, wrapped| Signal::Scrolled { text: text.into(), wrapped };
         assert_eq!(signals, [row("red", false), row("12345678901234567890", true), row("12", false)]);
     }

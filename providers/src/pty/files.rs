@@ -27,7 +27,7 @@ use bus_schema::{Operator, SessionId, TerminalSize};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::log::{LogLimits, LogWriter};
+use super::log::LogLimits;
 use super::record::{Exit, Intent};
 use crate::process::ProcessId;
 use crate::profile::{Protocol, StopRule};
@@ -283,9 +283,4 @@ pub(crate) fn replace_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_data()?;
     std::fs::rename(&draft, path)
-}
-
-/// Whether the last block of a log is its exit, and where the log ends.
-pub(crate) fn log_writer(dir: &SessionDir, limits: LogLimits) -> Result<Option<LogWriter>, super::log::LogError> {
-    if dir.log().is_dir() { LogWriter::recover(&dir.log(), limits) } else { Ok(None) }
 }

@@ -22,7 +22,8 @@ use std::path::{Path, PathBuf};
 use bus_schema::TerminalSize;
 
 pub(crate) use reader::LogReader;
-pub(crate) use writer::{LogLimits, LogWriter};
+pub use writer::LogLimits;
+pub(crate) use writer::{LogWriter, parse_size, size_bytes};
 
 /// Version of the format. A reader refuses a newer one.
 pub(crate) const LOG_VERSION: u32 = 1;

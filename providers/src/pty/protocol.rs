@@ -27,7 +27,7 @@ pub(crate) const NEWEST: u32 = 1;
 /// Largest frame: the longest operator message (256 KiB) with room for what stands around it.
 pub(crate) const MAX_FRAME_BYTES: usize = 1024 * 1024;
 /// How much of the log is sent in one frame.
-pub(crate) const LOG_FRAME_BYTES: usize = 256 * 1024;
+pub(crate) const LOG_FRAME_BYTES: usize = 64 * 1024;
 
 /// From a client to the holder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -266,7 +266,9 @@ pub(crate) enum ProtocolError {
     #[error("a frame that cannot be written")]
     Encode(#[from] rmp_serde::encode::Error),
     /// The holder speaks only other versions.
-    #[error("the holder speaks versions {oldest} to {newest} of its protocol, this program {OLDEST} to {NEWEST}: {reason}")]
+    #[error(
+        "the holder speaks versions {oldest} to {newest} of its protocol, this program {OLDEST} to {NEWEST}: {reason}"
+    )]
     Version {
         /// What the holder said.
         reason: String,

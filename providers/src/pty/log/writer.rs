@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bus_schema::TerminalSize;
 use serde::{Deserialize, Serialize};
 
-use super::{BLOCK_HEADER, Decoder, Kind, LogError, SEGMENT_HEADER, SegmentHeader, encode, segment_path, segments};
+use super::{Decoder, Kind, LogError, SEGMENT_HEADER, SegmentHeader, encode, segment_path, segments};
 
 /// How much of the log is kept, and how fast it may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,9 +192,4 @@ pub(crate) fn size_bytes(size: TerminalSize) -> [u8; 4] {
 pub(crate) fn parse_size(data: &[u8]) -> Option<TerminalSize> {
     let [c0, c1, r0, r1] = *data else { return None };
     Some(TerminalSize { cols: u16::from_le_bytes([c0, c1]), rows: u16::from_le_bytes([r0, r1]) })
-}
-
-/// Bytes that a block with this payload takes up in the log.
-pub(crate) fn block_bytes(payload: usize) -> u64 {
-    (BLOCK_HEADER + payload) as u64
 }
