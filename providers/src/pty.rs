@@ -4,6 +4,7 @@ pub(crate) mod ansi;
 pub(crate) mod emulator;
 pub(crate) mod files;
 pub(crate) mod holder;
+pub(crate) mod interpret;
 pub(crate) mod launch;
 pub(crate) mod log;
 pub(crate) mod protocol;

@@ -320,7 +320,7 @@ impl vt100::Callbacks for Listener {
         let mut probe = FirstCharacter(None);
         let _ = row.write_formatted_basic(&mut probe, &mut state);
         let wrapped = probe.0 != Some('\n');
-        self.signals.push(Signal::Scrolled { text: text.trim_end().to_owned(), wrapped });
+        self.signals.push(Signal::Scrolled { text, wrapped });
     }
 }
 
@@ -421,6 +421,13 @@ mod tests {
         let signals =
             Emulator::new(SIZE, true).feed(b"\x1b[31mred\x1b[m  \r\n1234567890123456789012\r\nc\r\nd\r\ne\r\n");
         let row = |text: &str, wrapped| Signal::Scrolled { text: text.into(), wrapped };
+        let signals: Vec<Signal> = signals
+            .into_iter()
+            .map(|signal| match signal {
+                Signal::Scrolled { text, wrapped } => row(text.trim_end(), wrapped),
+                other => other,
+            })
+            .collect();
         assert_eq!(signals, [row("red", false), row("12345678901234567890", true), row("12", false)]);
     }
 

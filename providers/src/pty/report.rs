@@ -79,11 +79,6 @@ pub(crate) enum Report {
         /// Which.
         title: String,
     },
-    /// How far an injected message came, as a source of the holder's own saw it. Not to be said by the session.
-    Taken {
-        /// The text that entered the conversation.
-        content: String,
-    },
 }
 
 /// A line with who read it: the session's own socket, or one of the holder's sources (`rollout`, `transcript`).
@@ -107,7 +102,6 @@ impl Report {
             Report::Status { status: Some(status), .. } if !matches!(status, Status::Running | Status::Waiting) => {
                 Err(format!("status {status}: only running and waiting can be reported"))
             }
-            Report::Taken { .. } => Err("not a report: unknown type".into()),
             Report::Message { .. }
             | Report::Status { .. }
             | Report::Attention { .. }
@@ -148,7 +142,6 @@ mod tests {
             (r#"{"type":"status"}"#, "turn or status"),
             (r#"{"type":"status","status":"completed"}"#, "only running and waiting"),
             (r#"{"type":"child","sessionId":"x"}"#, "ULID"),
-            (r#"{"type":"taken","content":"x"}"#, "not a report"),
         ] {
             let error = Report::parse(line.as_bytes()).unwrap_err();
             assert!(error.contains(reason), "{line}: {error}");
