@@ -16,4 +16,5 @@ pub use provider::{
     AgentEvent, AgentProvider, Appeared, Child, DeltaDraft, End, EventStream, InjectOutcome, MessageDraft, News,
     OperatorMessage, Position, ProviderError, ProviderHealth, SessionInfo, SpawnRequest, TerminalPiece,
 };
+pub use pty::{PtyConfig, PtyProvider};
 pub use registry::{Aggregate, Registry, RegistryError};

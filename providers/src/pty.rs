@@ -1,14 +1,21 @@
 //! Agents in pseudo-terminals.
 
 pub(crate) mod ansi;
+pub(crate) mod checkpoints;
 pub(crate) mod emulator;
+pub(crate) mod entry;
+pub(crate) mod environment;
+pub(crate) mod feed;
 pub(crate) mod files;
 pub(crate) mod holder;
 pub(crate) mod interpret;
 pub(crate) mod launch;
+pub(crate) mod link;
 pub(crate) mod log;
 pub(crate) mod protocol;
+mod provider;
 pub(crate) mod record;
+pub(crate) mod recovery;
 pub(crate) mod report;
 mod report_client;
 pub(crate) mod socket;
@@ -16,6 +23,10 @@ pub(crate) mod socket;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+
+pub use files::ContainmentChoice;
+pub use log::LogLimits;
+pub use provider::{PtyConfig, PtyProvider};
 
 /// Runs the helper process that the arguments of this binary ask for: `holder DIR`, `launch …` or `report …`. `None` if
 /// they ask for something else.

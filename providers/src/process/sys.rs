@@ -12,9 +12,13 @@ pub(crate) fn close_inherited() {
     // Collected first: the directory that is read is itself among them, and is closed when the reading ends.
     let open: Vec<RawFd> = names.filter(|fd| *fd > 2).collect();
     for fd in open {
-        // SAFETY: called before this process has opened or been given anything that it uses by these numbers; a
-        // number that is closed already gives an error, which `close` ignores.
-        unsafe { rustix::io::close(fd) };
+        // SAFETY: called before this process has opened anything itself, so no object of ours owns a descriptor that is
+        // closed here; a number without a file behind it is only asked for, which does nothing.
+        unsafe {
+            if rustix::io::fcntl_getfd(BorrowedFd::borrow_raw(fd)).is_ok() {
+                rustix::io::close(fd);
+            }
+        }
     }
 }
 

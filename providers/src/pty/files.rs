@@ -250,7 +250,7 @@ impl SessionDir {
 
     /// True while a holder lives.
     pub fn is_held(&self) -> bool {
-        !matches!(self.try_lock(), Ok(Some(_)))
+        matches!(self.try_lock(), Ok(None))
     }
 }
 

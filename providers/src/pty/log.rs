@@ -100,13 +100,6 @@ pub(crate) struct Block {
     pub segment: u64,
 }
 
-impl Block {
-    /// The place before it.
-    pub fn start(&self) -> u64 {
-        self.end - (BLOCK_HEADER + self.data.len()) as u64
-    }
-}
-
 /// The log is not what we wrote.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogError {

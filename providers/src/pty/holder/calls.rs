@@ -97,15 +97,15 @@ impl Session {
         }
     }
 
-    /// The answer to a call for the end of what has ended.
+    /// The answer to a call for the end of what has ended: how it was brought about, if somebody did.
     fn after_the_end(&self, call: &Call) -> Result<Answer, Fault> {
         let end = self.parts.state.exit.as_ref().map(|exit| &exit.end);
-        match call {
-            Call::Kill { .. } => Ok(Answer::Killed(end.and_then(|end| end.report.clone()).unwrap_or(nothing_left()))),
-            Call::Terminate { .. } => Ok(Answer::Done),
-            _ => {
+        match (call, end) {
+            (Call::Terminate { .. }, _) => Ok(Answer::Done),
+            (Call::Kill { .. }, Some(End { report: Some(report), .. })) => Ok(Answer::Killed(report.clone())),
+            (_, end) => {
                 let status = end.map_or(Status::Failed, |end| end.status.clone());
-                Err(Fault::wrong_state(status, "it has ended"))
+                Err(Fault::wrong_state(status, end.map_or("it has ended", |end| end.reason.as_str())))
             }
         }
     }

@@ -49,6 +49,8 @@ pub(crate) struct Parts {
     pub dir: SessionDir,
     pub spec: Spec,
     pub state: State,
+    /// Held for as long as this process lives.
+    #[expect(dead_code, reason = "it is held, not read")]
     pub lock: File,
     pub log: LogWriter,
     pub terminal: Terminal,

@@ -102,6 +102,11 @@ impl LogWriter {
         self.bases.front().copied().unwrap_or(self.end)
     }
 
+    /// The base of the segment that is being written.
+    pub fn last_segment(&self) -> u64 {
+        self.bases.back().copied().unwrap_or(0)
+    }
+
     /// Bytes of output in the whole log.
     pub fn output(&self) -> u64 {
         self.output
