@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Auth, AuthError, Client, ConnectOptions, Event, ServerAddr};
-use bus_schema::NodeId;
+use bus_schema::{NodeId, inbox_prefix};
 use nkeys::KeyPair;
 
 use crate::metrics::Counters;
@@ -71,7 +71,7 @@ pub async fn connect(
     });
     let options = options
         .name(format!("mosaic-node {node}"))
-        .custom_inbox_prefix(inbox_prefix(node))
+        .custom_inbox_prefix(inbox_prefix(node.as_str()))
         .retry_on_initial_connect()
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
@@ -82,11 +82,6 @@ pub async fn connect(
             std::future::ready(())
         });
     Ok(options.connect(servers).await?)
-}
-
-/// Where answers to this node go. Its own, or whoever may read `_INBOX.>` reads all answers.
-pub fn inbox_prefix(node: &NodeId) -> String {
-    format!("_INBOX_{node}")
 }
 
 fn reconnect_delay(attempts: usize) -> Duration {

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::service::{Request, ServiceExt};
-use bus_schema::{Command, CommandId, CommandReply, NodeId, Outcome, Refusal, RefusalCode, Verb, WorkspaceId, header};
+use bus_schema::{
+    Command, CommandId, CommandReply, NODE_SERVICE, NodeId, Outcome, Refusal, RefusalCode, Verb, WorkspaceId, header,
+};
 use bytes::Bytes;
 use futures::StreamExt;
 use providers::clock;
@@ -30,8 +32,6 @@ use crate::metrics::Counters;
 use crate::publisher::{chain, plain_headers};
 use crate::sessions::Sessions;
 
-/// Name of the service; `nats micro ls` lists one per node.
-pub const SERVICE: &str = "mosaic-node";
 /// Commands under way at once. Each waits for a provider or a disk, and holds little.
 const MAX_RUNNING: usize = 256;
 /// Longest time for one command, whatever it is: longer than every call it may make.
@@ -120,7 +120,7 @@ impl Commands {
             .description("node agent of Mosaic Mesh")
             .metadata(metadata)
             .queue_group(&self.node)
-            .start(SERVICE, env!("CARGO_PKG_VERSION"))
+            .start(NODE_SERVICE, env!("CARGO_PKG_VERSION"))
             .await
             .map_err(failed("starting the service"))?;
         let endpoint = service.endpoint_builder().name("command").add(self.verifier.subject()).await;

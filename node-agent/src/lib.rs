@@ -12,4 +12,6 @@ pub mod publisher;
 pub mod runtimes;
 pub mod session;
 pub mod sessions;
+pub mod stop;
 pub mod supervisor;
+pub mod telemetry;

@@ -99,6 +99,12 @@ pub fn boot_id() -> std::io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// True if a node agent uses this data folder now.
+pub fn is_in_use(path: &Path) -> bool {
+    let lock = std::fs::File::options().append(true).open(path.join("lock"));
+    lock.is_ok_and(|lock| lock.try_lock().is_err())
+}
+
 impl DataDir {
     /// Opens the data folder of a node, made if it is not there.
     ///
@@ -199,7 +205,9 @@ mod tests {
         let held = open(folder.path(), "n1", "boot1").unwrap();
         held.save().unwrap();
         assert!(matches!(open(folder.path(), "n1", "boot1"), Err(DataDirError::InUse(_))));
+        assert!(is_in_use(folder.path()));
         drop(held);
+        assert!(!is_in_use(folder.path()));
         assert!(matches!(open(folder.path(), "n2", "boot1"), Err(DataDirError::Foreign { .. })));
         let path = folder.path().join("node.json");
         std::fs::write(&path, r#"{"schema": 2, "unheardOf": true}"#).unwrap();
