@@ -3,8 +3,13 @@
 use bus_schema::Timestamp;
 
 /// The time now.
-#[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn now() -> Timestamp {
+    Timestamp::from_millis(now_micros() / 1000)
+}
+
+/// The time now, in microseconds since 1970-01-01T00:00:00Z.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn now_micros() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

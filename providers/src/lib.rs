@@ -5,8 +5,12 @@
 //! nothing else of it.
 
 pub mod clock;
+pub mod conformance;
+pub mod echo;
+pub mod process;
 mod profile;
 mod provider;
+pub mod pty;
 mod registry;
 
 pub use profile::{Profile, ProfileError, Protocol, StopRule};
@@ -14,4 +18,5 @@ pub use provider::{
     AgentEvent, AgentProvider, Appeared, Child, DeltaDraft, End, EventStream, InjectOutcome, MessageDraft, News,
     OperatorMessage, Position, ProviderError, ProviderHealth, SessionInfo, SpawnRequest, TerminalPiece,
 };
+pub use pty::{PtyConfig, PtyProvider};
 pub use registry::{Aggregate, Registry, RegistryError};

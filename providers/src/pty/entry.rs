@@ -1,0 +1,231 @@
+//! One session as the provider knows it: its directory, and what its subscribers have learned.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use bus_schema::{Capability, Metadata, SessionId, Status, StatusSource, Timestamp};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::checkpoints;
+use super::files::{FileError, SessionDir, Spec, State};
+use super::link;
+use super::log::LogReader;
+use super::protocol::{Answer, Call};
+use super::record::{Exit, Intent};
+use super::recovery::{self, Found, RecoveryError};
+use crate::provider::{AgentEvent, News, Position, ProviderError, SessionInfo};
+
+/// What a terminal session can do.
+pub(crate) const CAPABILITIES: [Capability; 8] = [
+    Capability::Inject,
+    Capability::Pause,
+    Capability::Resume,
+    Capability::Terminate,
+    Capability::Kill,
+    Capability::Terminal,
+    Capability::Input,
+    Capability::Resize,
+];
+
+/// One session.
+pub(crate) struct Entry {
+    pub id: SessionId,
+    pub dir: SessionDir,
+    pub spec: Spec,
+    /// Held while the session is being started, so that a second start waits for the first.
+    pub starting: tokio::sync::Mutex<()>,
+    acknowledged: watch::Sender<Position>,
+    /// Places of the checkpoints on disk.
+    checkpoints: Mutex<Vec<u64>>,
+    learned: Mutex<Learned>,
+    recovering: tokio::sync::Mutex<()>,
+}
+
+/// What the events of the session say.
+#[derive(Clone, Default)]
+struct Learned {
+    at: Position,
+    status: Option<(Status, Option<String>, StatusSource)>,
+    title: Option<String>,
+}
+
+impl Entry {
+    /// A session that was or is being started.
+    pub fn new(dir: SessionDir, spec: Spec) -> Self {
+        let checkpoints = checkpoints::places(&dir.checkpoints());
+        Self {
+            id: spec.session_id.clone(),
+            dir,
+            spec,
+            starting: tokio::sync::Mutex::new(()),
+            acknowledged: watch::Sender::new(Position::default()),
+            checkpoints: Mutex::new(checkpoints),
+            learned: Mutex::default(),
+            recovering: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// True while its holder lives.
+    pub fn is_held(&self) -> bool {
+        self.dir.is_held()
+    }
+
+    /// The subscriber has everything up to here. Gives whether that is news.
+    pub fn acknowledge(&self, position: Position) -> bool {
+        self.acknowledged.send_if_modified(|known| {
+            let is_news = position > *known;
+            *known = position.max(*known);
+            is_news
+        })
+    }
+
+    /// Tells when more is acknowledged.
+    pub fn acknowledged(&self) -> watch::Receiver<Position> {
+        self.acknowledged.subscribe()
+    }
+
+    /// What the holder is to know of it: the place before which all is acknowledged, and that of the newest checkpoint
+    /// before it. The block at whose end a position lies may have told more than is acknowledged, so it is needed again.
+    pub fn acknowledgement(&self) -> (u64, u64) {
+        let offset = self.acknowledged.borrow().offset;
+        let places = lock(&self.checkpoints);
+        let floor = places.iter().rev().find(|base| **base < offset).copied().unwrap_or(0);
+        (offset, floor)
+    }
+
+    /// Puts a checkpoint on disk. If that fails, the log is kept for longer.
+    pub async fn keep_checkpoint(&self, base: u64, bytes: Vec<u8>) {
+        if lock(&self.checkpoints).contains(&base) {
+            return;
+        }
+        let (kept, log) = (self.dir.checkpoints(), self.dir.log());
+        let written = tokio::task::spawn_blocking(move || {
+            if let Ok(Some(header)) = LogReader::first(&log) {
+                checkpoints::prune(&kept, header.base);
+            }
+            checkpoints::keep(&kept, base, &bytes).map(|()| checkpoints::places(&kept))
+        });
+        match written.await {
+            Ok(Ok(places)) => *lock(&self.checkpoints) = places,
+            Ok(Err(error)) => tracing::warn!(session_id = %self.id, %error, "checkpoint not written"),
+            Err(_) => {}
+        }
+    }
+
+    /// Remembers what an event says, if it is newer than what is known.
+    pub fn learn(&self, event: &AgentEvent) {
+        let mut learned = lock(&self.learned);
+        if event.position <= learned.at {
+            return;
+        }
+        learned.at = event.position;
+        match &event.news {
+            News::Status { status, reason, source } => {
+                learned.status = Some((status.clone(), reason.clone(), source.clone()));
+            }
+            News::Title(title) => learned.title = Some(title.clone()),
+            News::Turn(_)
+            | News::Attention(_)
+            | News::Message(_)
+            | News::Delta(_)
+            | News::Terminal(_)
+            | News::Receipt { .. }
+            | News::Child(_)
+            | News::Capabilities(_)
+            | News::Facts(_)
+            | News::Ended(_) => {}
+        }
+    }
+
+    /// How it ended, if it has.
+    pub async fn exit(&self) -> Option<Exit> {
+        self.state().await.ok().and_then(|state| state.exit)
+    }
+
+    /// How far it is, from its file.
+    pub async fn state(&self) -> Result<State, FileError> {
+        let dir = self.dir.clone();
+        let missing = |_| FileError::Io {
+            doing: "reading",
+            path: self.dir.path().into(),
+            source: std::io::ErrorKind::Interrupted.into(),
+        };
+        tokio::task::spawn_blocking(move || dir.state()).await.unwrap_or_else(|error| Err(missing(error)))
+    }
+
+    /// Brings it to its end if its holder is dead.
+    pub async fn recover(&self, intent: Option<Intent>) -> Result<Found, RecoveryError> {
+        let _one_at_a_time = self.recovering.lock().await;
+        let (dir, spec) = (self.dir.clone(), self.spec.clone());
+        let recovered = tokio::task::spawn_blocking(move || recovery::recover(&dir, &spec, intent));
+        // Only a shutdown of the runtime cancels it.
+        recovered.await.unwrap_or(Ok(Found::Held))
+    }
+
+    /// Asks its holder.
+    pub async fn call(&self, call: Call, within: Duration) -> Result<Answer, link::CallError> {
+        link::call(self.dir.path(), call, within).await
+    }
+
+    /// The session as everybody sees it.
+    pub async fn info(&self) -> Result<SessionInfo, ProviderError> {
+        match self.state().await {
+            Ok(state) => Ok(self.describe(Some(&state))),
+            Err(error) if error.is_missing() => Ok(self.describe(None)),
+            Err(error) => Err(ProviderError::Unavailable {
+                what: format!("session {} cannot be read", self.id),
+                source: Some(Box::new(error)),
+            }),
+        }
+    }
+
+    fn describe(&self, state: Option<&State>) -> SessionInfo {
+        let learned = lock(&self.learned).clone();
+        let end = state.and_then(|state| state.exit.as_ref()).map(|exit| &exit.end);
+        let frozen = state.and_then(|state| state.frozen_by.as_ref());
+        let started = state.and_then(|state| state.started_at);
+        let (status, reason, source) = match (end, frozen, started) {
+            (Some(end), _, _) => (end.status.clone(), Some(end.reason.clone()), StatusSource::Process),
+            (None, Some(by), _) => (Status::Paused, Some(format!("paused by {}", by.name)), StatusSource::Operator),
+            (None, None, None) => (Status::Spawning, None, StatusSource::Process),
+            (None, None, Some(_)) => learned
+                .status
+                .filter(|(status, ..)| matches!(status, Status::Running | Status::Waiting))
+                .unwrap_or((Status::Running, None, StatusSource::Process)),
+        };
+        let mut metadata = Metadata::new();
+        metadata.insert("protocol".into(), self.spec.protocol.as_str().into());
+        metadata.insert("notCapable".into(), json!({"approve": "answer its questions at the terminal"}));
+        if let Some(containment) = state.and_then(|state| state.containment.as_ref()) {
+            metadata.insert("containment".into(), containment.as_str().into());
+        }
+        if let Some(child) = state.and_then(|state| state.child) {
+            metadata.insert("pid".into(), child.pid.into());
+        }
+        SessionInfo {
+            session_id: self.id.clone(),
+            parent_session_id: self.spec.parent_session_id.clone(),
+            status,
+            status_reason: reason,
+            status_source: source,
+            title: learned.title.or_else(|| self.spec.title.clone()),
+            agent_type: self.spec.agent_type.clone(),
+            profile: Some(self.spec.profile.clone()),
+            spawned_at: millis(self.spec.spawned_at),
+            started_at: started.map(millis),
+            ended_at: state.and_then(|state| state.ended_at).map(millis),
+            capabilities: if end.is_some() { vec![] } else { CAPABILITIES.to_vec() },
+            metadata,
+        }
+    }
+}
+
+fn millis(micros: i64) -> Timestamp {
+    Timestamp::from_millis(micros.div_euclid(1000))
+}
+
+/// A lock that a panic elsewhere does not spoil: what it guards is whole after every statement.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

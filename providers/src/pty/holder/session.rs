@@ -1,0 +1,525 @@
+//! The loop: waits for everything, reads, logs, tells.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use bus_schema::{EndReport, MessageId, Operator};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Threads;
+use super::clients::Clients;
+use super::flow::Flow;
+use super::inject::{Injector, Step, View};
+use super::keeper::Happened;
+use super::reporters::Reporters;
+use super::terminal::Terminal;
+use crate::clock;
+use crate::process::reads_terminal;
+use crate::profile::Protocol;
+use crate::pty::emulator::{Emulator, ProgramState, Signal};
+use crate::pty::files::{ChildState, SessionDir, Spec, State};
+use crate::pty::log::{Kind, LogWriter};
+use crate::pty::record::{Exit, Input, Note, Typist, pack};
+use crate::pty::report::{Report, Sourced};
+
+/// Largest piece of output in one block, and so in one event.
+const READ_BYTES: usize = 64 * 1024;
+/// How long the log may be in memory only. A crash of the machine ends the agent too, so this is about how much of its
+/// last words is lost.
+const SYNC_EVERY: Duration = Duration::from_millis(500);
+/// How often writing is tried again when the disk does not take it.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+/// What may wait for the disk besides output, of which nothing is read then.
+const MAX_UNWRITTEN: usize = 4096;
+/// Silences after output that are noted, for what is derived from the screen.
+const SILENCES: [Duration; 2] = [Duration::from_millis(400), Duration::from_secs(2)];
+/// How often it is noted that output goes on.
+const BUSY: Duration = Duration::from_secs(2);
+/// How long a holder stays after the end for a node agent that is away. Everything is in the files.
+const LINGER: Duration = Duration::from_secs(60);
+/// What is kept of the output for viewers where there is no screen.
+const TAIL_BYTES: usize = 32 * 1024;
+/// Children that are remembered.
+const MAX_CHILDREN: usize = 1000;
+
+/// What a session is made of.
+pub(crate) struct Parts {
+    pub dir: SessionDir,
+    pub spec: Spec,
+    pub state: State,
+    /// Held for as long as this process lives.
+    #[expect(dead_code, reason = "it is held, not read")]
+    pub lock: File,
+    pub log: LogWriter,
+    pub terminal: Terminal,
+    pub clients: Clients,
+    pub reporters: Reporters,
+    pub threads: Threads,
+}
+
+/// A call that waits for the keeper.
+pub(crate) struct Pending {
+    pub client: u64,
+    pub id: u64,
+    pub by: Operator,
+}
+
+/// The exit of the first process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaderExit {
+    pub code: i32,
+    pub signalled: bool,
+}
+
+/// A held session.
+pub(crate) struct Session {
+    pub parts: Parts,
+    pub flow: Flow,
+    pub injector: Injector,
+    /// Who waits for the outcome of which message.
+    pub waiting: BTreeMap<MessageId, Vec<(u64, u64)>>,
+    /// Who waits for the keeper, in the order of what it was told.
+    pub freezing: VecDeque<Pending>,
+    pub thawing: VecDeque<Pending>,
+    pub killing: VecDeque<Pending>,
+    /// Commands that the keeper has not answered.
+    pub asked: usize,
+    /// The terminal's screen, where the protocol has one.
+    pub emulator: Option<Emulator>,
+    /// Where the program says it stands.
+    pub program: Option<ProgramState>,
+    /// The last output, where there is no screen.
+    pub tail: VecDeque<u8>,
+    /// True once the exec shim has leave to run the program.
+    pub launched: bool,
+    pub launch_error: Option<String>,
+    pub started: Option<Instant>,
+    pub leader_exit: Option<LeaderExit>,
+    /// What was done about the rest of its processes, once that is over.
+    pub cleaned: Option<Option<EndReport>>,
+    /// True until nothing more can be read from the terminal.
+    pub is_open: bool,
+    last_output: Instant,
+    /// How many of [`SILENCES`] were noted since the last output.
+    silences: usize,
+    /// When output began after a silence, or it was last noted that it goes on.
+    busy: Instant,
+    /// Blocks that the disk did not take.
+    unwritten: VecDeque<(Kind, i64, Vec<u8>)>,
+    write_again: Instant,
+    synced: u64,
+    sync_at: Option<Instant>,
+    pub ended: Option<Instant>,
+    pub is_done: bool,
+}
+
+/// What is waited on, in the order of the descriptors.
+#[derive(Clone, Copy)]
+enum Source {
+    Wake,
+    Clients,
+    Reporters,
+    Terminal,
+    Client(u64),
+    Reporter(u64),
+}
+
+impl Session {
+    /// A session whose exec shim has just been started.
+    pub fn new(parts: Parts) -> Self {
+        let now = Instant::now();
+        let emulator = (parts.spec.protocol == Protocol::Terminal).then(|| Emulator::new(parts.spec.size, false));
+        let flow = Flow::new(parts.spec.limits, now);
+        let mut session = Self {
+            parts,
+            flow,
+            injector: Injector::default(),
+            waiting: BTreeMap::new(),
+            freezing: VecDeque::new(),
+            thawing: VecDeque::new(),
+            killing: VecDeque::new(),
+            asked: 0,
+            emulator,
+            program: None,
+            tail: VecDeque::new(),
+            launched: false,
+            launch_error: None,
+            started: None,
+            leader_exit: None,
+            cleaned: None,
+            is_open: true,
+            last_output: now,
+            silences: SILENCES.len(),
+            busy: now,
+            unwritten: VecDeque::new(),
+            write_again: now,
+            synced: 0,
+            sync_at: None,
+            ended: None,
+            is_done: false,
+        };
+        let size = session.parts.spec.size;
+        session.record(Kind::Resize, &crate::pty::log::size_bytes(size));
+        session
+    }
+
+    /// Holds it until it is over.
+    pub fn run(&mut self) {
+        let mut buffer = vec![0; READ_BYTES];
+        while !self.is_done {
+            self.turn(&mut buffer);
+        }
+        let _ = self.parts.log.file().sync_data();
+        let _ = std::fs::remove_file(self.parts.dir.path().join(SessionDir::HOLDER_SOCKET));
+        let _ = std::fs::remove_file(&self.parts.spec.agent_socket);
+    }
+
+    /// Waits until something happens, and does all that follows from it.
+    fn turn(&mut self, buffer: &mut [u8]) {
+        let now = Instant::now();
+        let room = self.reads_now(now);
+        let ready = self.wait(room > 0, now);
+        for (source, flags) in ready {
+            match source {
+                Source::Wake => self.take_events(),
+                Source::Clients => self.parts.clients.accept(),
+                Source::Reporters => self.parts.reporters.accept(),
+                Source::Terminal => {
+                    self.parts.terminal.flush();
+                    if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+                        self.read_terminal(buffer, room);
+                    }
+                }
+                Source::Client(key) => {
+                    self.parts.clients.flush(key);
+                    if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+                        for wish in self.parts.clients.read(key) {
+                            self.grant(key, wish);
+                        }
+                    }
+                }
+                Source::Reporter(key) => {
+                    self.parts.reporters.flush(key);
+                    if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+                        for report in self.parts.reporters.read(key) {
+                            self.report("socket", report);
+                        }
+                    }
+                }
+            }
+        }
+        let now = Instant::now();
+        self.write_again(now);
+        self.note_silence(now);
+        self.inject(now);
+        self.end_if_over(buffer);
+        self.parts.log.release(self.flow.acknowledged(), self.flow.floor());
+        self.parts.clients.pump(&self.parts.log);
+        if self.parts.clients.sweep() {
+            self.launcher_gone();
+        }
+        self.sync(now);
+        self.leave_if_done(now);
+    }
+
+    /// How much of the terminal may be read now.
+    fn reads_now(&mut self, now: Instant) -> u64 {
+        if !self.is_open || !self.unwritten.is_empty() {
+            return 0;
+        }
+        self.flow.allows(self.parts.log.end(), now)
+    }
+
+    fn wait(&self, reads: bool, now: Instant) -> Vec<(Source, PollFlags)> {
+        let mut sources = vec![Source::Wake, Source::Clients];
+        let mut fds = vec![
+            PollFd::new(&*self.parts.threads.wake, PollFlags::IN),
+            PollFd::new(self.parts.clients.listener(), PollFlags::IN),
+        ];
+        let mut terminal = PollFlags::empty();
+        terminal.set(PollFlags::IN, reads);
+        terminal.set(PollFlags::OUT, self.parts.terminal.unread() > 0);
+        // A terminal that hung up is reported whatever one asks for, so one that must not be read is not waited on.
+        let fd = self.parts.terminal.fd();
+        if self.is_open && !terminal.is_empty() {
+            sources.push(Source::Terminal);
+            fds.push(PollFd::from_borrowed_fd(fd, terminal));
+        }
+        // The log that is full takes no more reports either; who reports waits.
+        let reports = self.unwritten.is_empty() && !self.flow.is_full(self.parts.log.end());
+        if let Some(listener) = self.parts.reporters.listener().filter(|_| reports) {
+            sources.push(Source::Reporters);
+            fds.push(PollFd::new(listener, PollFlags::IN));
+        }
+        for (key, fd, waits) in self.parts.reporters.connections().filter(|_| reports) {
+            let flags = if waits { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            sources.push(Source::Reporter(key));
+            fds.push(PollFd::from_borrowed_fd(fd, flags));
+        }
+        let end = self.parts.log.end();
+        for (key, client) in &self.parts.clients.all {
+            let waits = client.wants_more(end);
+            let flags = if waits { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            sources.push(Source::Client(*key));
+            fds.push(PollFd::from_borrowed_fd(client.wire.fd(), flags));
+        }
+        let timeout = self.timeout(reads, now).map(|wait| Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: wait.subsec_nanos().into(),
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => sources.into_iter().zip(fds.iter().map(PollFd::revents)).filter(|(_, f)| !f.is_empty()).collect(),
+            // Interrupted, or out of memory: look again.
+            Err(_) => vec![],
+        }
+    }
+
+    /// Until when nothing has to be done. `None`: until something happens.
+    fn timeout(&self, reads: bool, now: Instant) -> Option<Duration> {
+        let left = |at: Instant| at.saturating_duration_since(now);
+        [
+            (!reads && self.is_open).then(|| self.flow.again(self.parts.log.end())).flatten(),
+            self.next_silence().map(left),
+            self.injector.look_again(),
+            (!self.unwritten.is_empty()).then(|| left(self.write_again)),
+            self.sync_at.map(left),
+            self.ended.map(|at| left(at + LINGER)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Writes a block now, or when the disk takes it.
+    pub fn record(&mut self, kind: Kind, data: &[u8]) {
+        let time = clock::now_micros();
+        if !self.unwritten.is_empty() || self.parts.log.append(kind, time, data).is_err() {
+            if self.unwritten.len() < MAX_UNWRITTEN {
+                self.unwritten.push_back((kind, time, data.to_vec()));
+            }
+            self.write_again = Instant::now() + WRITE_AGAIN;
+        }
+    }
+
+    /// Writes a note.
+    pub fn note(&mut self, note: &Note) {
+        self.record(Kind::Note, &pack(note));
+    }
+
+    /// Writes down how far the session is. If the disk does not take it, the log still tells.
+    pub fn save(&self) {
+        let _ = self.parts.dir.write_state(&self.parts.state);
+    }
+
+    fn write_again(&mut self, now: Instant) {
+        if self.unwritten.is_empty() || now < self.write_again {
+            return;
+        }
+        while let Some((kind, time, data)) = self.unwritten.pop_front() {
+            if self.parts.log.append(kind, time, &data).is_err() {
+                self.unwritten.push_front((kind, time, data));
+                self.write_again = now + WRITE_AGAIN;
+                return;
+            }
+        }
+        self.save();
+    }
+
+    fn sync(&mut self, now: Instant) {
+        let end = self.parts.log.end();
+        match self.sync_at {
+            None if self.synced < end => self.sync_at = Some(now + SYNC_EVERY),
+            Some(at) if now >= at => {
+                // If the disk is still busy with the last one, the next round comes soon enough.
+                let _ = self.parts.threads.sync.try_send(self.parts.log.file());
+                self.synced = end;
+                self.sync_at = None;
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn read_terminal(&mut self, buffer: &mut [u8], room: u64) {
+        let most = usize::try_from(room).unwrap_or(usize::MAX).min(buffer.len());
+        let Some(buffer) = buffer.get_mut(..most).filter(|buffer| !buffer.is_empty()) else { return };
+        match self.parts.terminal.read(buffer) {
+            Ok(0) => {}
+            Ok(count) => {
+                self.flow.took(count);
+                self.output(buffer.get(..count).unwrap_or_default());
+            }
+            Err(_) => self.is_open = false,
+        }
+    }
+
+    /// Logs output, and answers what it asks.
+    fn output(&mut self, bytes: &[u8]) {
+        self.record(Kind::Output, bytes);
+        self.last_output = Instant::now();
+        if self.silences > 0 {
+            self.busy = self.last_output;
+            self.silences = 0;
+        }
+        let Some(emulator) = &mut self.emulator else {
+            self.tail.extend(bytes);
+            let over = self.tail.len().saturating_sub(TAIL_BYTES);
+            self.tail.drain(..over);
+            return;
+        };
+        for signal in emulator.feed(bytes) {
+            match signal {
+                Signal::Reply(reply) => {
+                    if self.parts.terminal.has_room(reply.len()) {
+                        self.type_in(Typist::Terminal, &reply);
+                    }
+                }
+                Signal::Program(report) if report.child.is_none() => self.program = Some(report.state),
+                // A shell that shows its prompt has no program at work.
+                Signal::Prompt => {
+                    if matches!(self.program, Some(ProgramState::Working | ProgramState::Blocked)) {
+                        self.program = None;
+                    }
+                }
+                Signal::Program(_)
+                | Signal::Title(_)
+                | Signal::Progress(_)
+                | Signal::CommandRuns
+                | Signal::Scrolled { .. } => {}
+            }
+        }
+    }
+
+    /// Types into the terminal. The caller has asked for room.
+    pub fn type_in(&mut self, by: Typist, bytes: &[u8]) {
+        let modes = self.parts.terminal.input_modes();
+        // A line that is collected but not shown is a password.
+        let hidden = modes.canonical && !modes.echo && matches!(by, Typist::Operator(_));
+        let data = if hidden { vec![] } else { bytes.to_vec() };
+        self.record(Kind::Input, &pack(&Input { by, data, hidden }));
+        self.parts.terminal.write(bytes);
+    }
+
+    /// Notes that there was no output for a while, or that it goes on. Only where messages come from the screen.
+    fn note_silence(&mut self, now: Instant) {
+        if self.next_silence().is_none_or(|at| now < at) {
+            return;
+        }
+        let silence = SILENCES.get(self.silences).copied().filter(|silence| now >= self.last_output + *silence);
+        self.busy = now;
+        self.silences += usize::from(silence.is_some());
+        let millis = silence.map_or(0, |silence| u32::try_from(silence.as_millis()).unwrap_or(u32::MAX));
+        self.record(Kind::Quiet, &millis.to_le_bytes());
+    }
+
+    fn next_silence(&self) -> Option<Instant> {
+        self.emulator.as_ref()?;
+        let silence = self.last_output + *SILENCES.get(self.silences)?;
+        Some(if self.silences == 0 { silence.min(self.busy + BUSY) } else { silence })
+    }
+
+    /// Logs a report, and remembers what must be known of it here.
+    pub fn report(&mut self, source: &str, report: Report) {
+        if let Report::Child { session_id: Some(child), title, agent_type, ended } = &report {
+            let children = &mut self.parts.state.children;
+            if children.contains_key(child) || children.len() < MAX_CHILDREN {
+                let now = clock::now_micros();
+                let known = children.entry(child.clone()).or_insert(ChildState { since: now, ..ChildState::default() });
+                known.title = title.clone().or(known.title.take());
+                known.agent_type = agent_type.clone().or(known.agent_type.take());
+                known.ended_at = known.ended_at.or(ended.then_some(now));
+                self.save();
+            }
+        }
+        let sourced = Sourced { source: source.into(), report };
+        self.record(Kind::Report, &serde_json::to_vec(&sourced).unwrap_or_default());
+    }
+
+    /// Goes on with handing over operator messages.
+    pub fn inject(&mut self, now: Instant) {
+        if self.injector.look_again().is_none() {
+            return;
+        }
+        let terminal = &self.parts.terminal;
+        let tty = terminal.name();
+        let reads = || reads_terminal(terminal.foreground()?, tty.as_deref()?);
+        let view = View {
+            now,
+            protocol: self.parts.spec.protocol,
+            agent_type: self.parts.spec.agent_type.as_deref(),
+            frozen: self.parts.state.frozen_by.is_some(),
+            modes: terminal.input_modes(),
+            emulator: self.emulator.as_ref(),
+            program: self.program,
+            quiet: now.saturating_duration_since(self.last_output),
+            age: self.started.map(|at| now.saturating_duration_since(at)),
+            unread: terminal.unread(),
+            reader_waits: &reads,
+        };
+        let steps = self.injector.advance(&view);
+        self.take_steps(steps);
+    }
+
+    /// Does what handing over messages asks for.
+    pub fn take_steps(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Type(message_id, bytes) => self.type_in(Typist::Message(message_id), &bytes),
+                Step::Tell { message_id, outcome } => self.told(message_id, outcome),
+            }
+        }
+    }
+
+    /// Once the first process is gone and all it left behind, reads the rest and writes the end.
+    fn end_if_over(&mut self, buffer: &mut [u8]) {
+        let Some((exit, report)) = self.take_end() else { return };
+        self.parts.terminal.close_own_side();
+        // Bounded by what the terminal itself holds.
+        while self.is_open {
+            match self.parts.terminal.read(buffer) {
+                Ok(count) if count > 0 => self.output(buffer.get(..count).unwrap_or_default()),
+                Ok(_) | Err(_) => self.is_open = false,
+            }
+        }
+        let steps = self.injector.abandon();
+        self.take_steps(steps);
+        let end = self.end_of(exit, report);
+        let exit = Exit { end };
+        self.record(Kind::Exit, &pack(&exit));
+        self.parts.state.ended_at = Some(clock::now_micros());
+        self.parts.state.frozen_by = None;
+        self.parts.state.exit = Some(exit);
+        let _ = self.parts.log.file().sync_data();
+        self.save();
+        self.ended = Some(Instant::now());
+        self.answer_ended();
+    }
+
+    /// The holder is done when the node agent has the end, or does not come for it.
+    fn leave_if_done(&mut self, now: Instant) {
+        let Some(ended) = self.ended else { return };
+        let end = self.parts.log.end();
+        let taken = self.flow.acknowledged() >= end && self.parts.clients.have_all(end);
+        self.is_done |= self.unwritten.is_empty() && (taken || now >= ended + LINGER);
+    }
+
+    fn take_events(&mut self) {
+        let mut count = [0; 8];
+        // Only to quiet it.
+        let _ = rustix::io::read(self.parts.threads.wake.as_fd(), &mut count);
+        while let Ok(event) = self.parts.threads.events.try_recv() {
+            self.happened(event);
+        }
+    }
+
+    fn happened(&mut self, event: Happened) {
+        match event {
+            Happened::LeaderExit { code, signalled } => self.leader_gone(LeaderExit { code, signalled }),
+            Happened::Frozen(result) => self.frozen(result),
+            Happened::Thawed(result) => self.thawed(result),
+            Happened::Killed(report) => self.killed(&report),
+            Happened::Cleaned(report) => self.cleaned = Some(report),
+        }
+    }
+}

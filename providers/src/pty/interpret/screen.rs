@@ -1,0 +1,489 @@
+//! Messages from what a terminal shows: the last resort, for programs that tell in no better way.
+//!
+//! Two kinds of programs. One writes line after line on the primary screen, as a shell does: a line is told when it has
+//! scrolled away, or when nothing was written for a moment and the cursor stands below it. The other paints the
+//! alternate screen: when it is still, or says that its turn is over, the lines are told that were not shown before.
+//!
+//! Laws:
+//! 1. The line in which the cursor stands is for input and is not told.
+//! 2. A line that shows what was typed is not the agent's: what an operator injected is left out, what a person typed at
+//!    the terminal is told as theirs.
+//! 3. Silence is a block of the log, so it is the same when the log is read again.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bus_schema::TerminalSize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::message::normalised;
+use crate::pty::ansi;
+use crate::pty::emulator::{Emulator, EmulatorState, Signal};
+
+/// Rows that scroll away are told together, at most so many bytes in one message.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+/// Silence after which a painted screen is taken for still. Spinners and clocks paint more often than this.
+const STILL_MILLIS: u32 = 2000;
+/// Lines that are remembered as told, for programs that paint them again.
+const MAX_SEEN: usize = 2000;
+/// Typed lines that are remembered until they show.
+const MAX_TYPED: usize = 64;
+
+/// Text that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub speaker: Speaker,
+    pub text: String,
+}
+
+/// Whose text it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaker {
+    Agent,
+    /// A person at the terminal.
+    User,
+}
+
+/// One row, with its number since the beginning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Row {
+    number: u64,
+    text: String,
+    wrapped: bool,
+}
+
+/// Finds text on a screen.
+pub(super) struct Screen {
+    emulator: Emulator,
+    state: State,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// Rows that have left the primary screen.
+    scrolled: u64,
+    /// Rows before this number were told.
+    told: u64,
+    /// Rows that have left and were not told.
+    gone: VecDeque<Row>,
+    gone_bytes: usize,
+    /// The line in which the cursor stood when it was last still, and its text then: the prompt.
+    prompt: Option<(u64, String)>,
+    /// Lines that the mesh has typed, normalised.
+    injected: VecDeque<String>,
+    /// True if a person has typed at the terminal since the prompt was shown.
+    by_hand: bool,
+    /// Rows of the primary screen that were told, for when it is painted again.
+    seen: VecDeque<String>,
+    /// The same of the alternate screen.
+    seen_alternate: VecDeque<String>,
+    /// True once the turn was said to be over: the next silence is enough.
+    settle: bool,
+}
+
+impl Screen {
+    /// An empty one.
+    pub fn new(size: TerminalSize) -> Self {
+        Self { emulator: Emulator::new(size, true), state: State::default() }
+    }
+
+    /// Takes output; gives what is certain by it, and what the program did besides.
+    pub fn output(&mut self, data: &[u8]) -> (Vec<Found>, Vec<Signal>) {
+        let signals = self.emulator.feed(data);
+        let (rows, rest): (Vec<Signal>, Vec<Signal>) =
+            signals.into_iter().partition(|signal| matches!(signal, Signal::Scrolled { .. }));
+        (self.scroll(rows), rest)
+    }
+
+    fn scroll(&mut self, rows: Vec<Signal>) -> Vec<Found> {
+        let mut found = vec![];
+        for row in rows {
+            let Signal::Scrolled { text, wrapped } = row else { continue };
+            let number = self.state.scrolled;
+            self.state.scrolled += 1;
+            if number < self.state.told {
+                continue;
+            }
+            self.state.gone_bytes += text.len() + 1;
+            self.state.gone.push_back(Row { number, text, wrapped });
+            if self.state.gone_bytes > MAX_MESSAGE_BYTES && !wrapped {
+                found.extend(self.tell_gone());
+            }
+        }
+        found
+    }
+
+    /// The size changes. What stands there is told first, because rows move.
+    pub fn resize(&mut self, size: TerminalSize) -> Vec<Found> {
+        let mut found = self.settle_primary();
+        let signals = self.emulator.resize(size);
+        found.extend(self.scroll(signals));
+        found.extend(self.tell_gone());
+        // A terminal that grows shows empty rows at its top for those that have left.
+        self.state.told = self.state.scrolled + u64::from(self.cursor_row());
+        self.state.prompt = None;
+        found
+    }
+
+    /// A person typed.
+    pub fn typed(&mut self, data: &[u8]) {
+        self.state.by_hand |= !ansi::strip(data).is_empty();
+    }
+
+    /// An operator message is being typed.
+    pub fn injected(&mut self, content: &str) {
+        for line in content.lines().map(normalised).filter(|line| !line.is_empty()) {
+            if self.state.injected.len() >= MAX_TYPED {
+                self.state.injected.pop_front();
+            }
+            self.state.injected.push_back(line);
+        }
+    }
+
+    /// The program's turn is over: the next silence, however short, settles its screen.
+    pub fn settle_soon(&mut self) {
+        self.state.settle = true;
+    }
+
+    /// There was no output for so long; zero if output goes on.
+    pub fn quiet(&mut self, millis: u32) -> Vec<Found> {
+        if self.emulator.screen().alternate_screen() {
+            let is_still = millis >= STILL_MILLIS || (millis > 0 && self.state.settle);
+            return if is_still && !self.emulator.is_drawing() { self.settle_alternate() } else { vec![] };
+        }
+        self.state.settle = false;
+        if millis == 0 { self.tell_gone() } else { self.settle_primary() }
+    }
+
+    /// It is over: all that stands there is told, the cursor's line too.
+    pub fn finish(&mut self) -> Vec<Found> {
+        if self.emulator.screen().alternate_screen() {
+            return self.settle_alternate();
+        }
+        let rows = self.emulator.size().rows;
+        let last = self.rows(rows).into_iter().rposition(|row| !row.text.is_empty()).map_or(0, |last| last + 1);
+        let all: Vec<Row> = self.rows(u16::try_from(last).unwrap_or(rows));
+        let end = self.state.scrolled + last as u64;
+        self.tell_rows(all, end)
+    }
+
+    /// The first row of the line in which the cursor stands.
+    fn cursor_row(&self) -> u16 {
+        let screen = self.emulator.screen();
+        let mut row = screen.cursor_position().0;
+        while row > 0 && screen.row_wrapped(row - 1) {
+            row -= 1;
+        }
+        row
+    }
+
+    /// The rows shown before row `end`.
+    fn rows(&self, end: u16) -> Vec<Row> {
+        let screen = self.emulator.screen();
+        let texts = screen.rows(0, u16::MAX).take(usize::from(end)).enumerate();
+        let row = |(index, text): (usize, String)| Row {
+            number: self.state.scrolled + index as u64,
+            wrapped: u16::try_from(index).is_ok_and(|index| screen.row_wrapped(index)),
+            text,
+        };
+        texts.map(row).collect()
+    }
+
+    /// Tells what has scrolled away.
+    fn tell_gone(&mut self) -> Vec<Found> {
+        // A line that goes on on the screen is not complete.
+        let whole = self.state.gone.iter().rposition(|row| !row.wrapped).map_or(0, |last| last + 1);
+        let rows: Vec<Row> = self.state.gone.drain(..whole).collect();
+        self.state.gone_bytes = self.state.gone.iter().map(|row| row.text.len() + 1).sum();
+        let Some(end) = rows.last().map(|row| row.number + 1) else { return vec![] };
+        self.tell_lines(rows, end)
+    }
+
+    /// Tells what stands above the cursor.
+    fn settle_primary(&mut self) -> Vec<Found> {
+        if self.emulator.screen().alternate_screen() {
+            return vec![];
+        }
+        let cursor = self.cursor_row();
+        let end = self.state.scrolled + u64::from(cursor);
+        let rows = self.rows(cursor);
+        let found = self.tell_rows(rows, end);
+        // Lower than before if the screen was cleared.
+        self.state.told = end;
+        let line = self.emulator.cursor_line().trim_end().to_owned();
+        let is_same = self.state.prompt.as_ref().is_some_and(|(number, _)| *number == end);
+        if !is_same {
+            self.state.prompt = Some((end, line));
+            self.state.by_hand = false;
+        }
+        found
+    }
+
+    /// Tells what has scrolled away and these rows, as far as they were not.
+    fn tell_rows(&mut self, rows: Vec<Row>, end: u64) -> Vec<Found> {
+        let told = self.state.told;
+        let mut all: Vec<Row> = self.state.gone.drain(..).collect();
+        self.state.gone_bytes = 0;
+        // A row that was told and shows something else now has been painted again, or the screen was cleared.
+        let seen: BTreeSet<&str> = self.state.seen.iter().map(String::as_str).collect();
+        all.extend(rows.into_iter().filter(|row| row.number >= told || !seen.contains(&*normalised(&row.text))));
+        self.tell_lines(all, end)
+    }
+
+    fn tell_lines(&mut self, rows: Vec<Row>, end: u64) -> Vec<Found> {
+        self.state.told = self.state.told.max(end);
+        let mut found: Vec<Found> = vec![];
+        let mut lines: Vec<String> = vec![];
+        for row in &rows {
+            let normal = normalised(&row.text);
+            if !normal.is_empty() {
+                remember(&mut self.state.seen, normal);
+            }
+        }
+        for (number, line) in joined(rows) {
+            match self.echo(number, &line) {
+                Echo::None => lines.push(line),
+                Echo::Injected => {}
+                Echo::ByHand(text) => {
+                    found.extend(agent(std::mem::take(&mut lines)));
+                    found.extend(Some(Found { speaker: Speaker::User, text }).filter(|found| !found.text.is_empty()));
+                }
+            }
+        }
+        found.extend(agent(lines));
+        found
+    }
+
+    /// Whether a line shows what was typed.
+    fn echo(&mut self, number: u64, line: &str) -> Echo {
+        let normal = normalised(line);
+        let shows = |typed: &String| normal == *typed || normal.strip_suffix(typed.as_str()).is_some_and(is_prompt);
+        if !normal.is_empty()
+            && let Some(index) = self.state.injected.iter().position(shows)
+        {
+            self.state.injected.remove(index);
+            return Echo::Injected;
+        }
+        let Some((at, prompt)) = &self.state.prompt else { return Echo::None };
+        match line.strip_prefix(prompt.as_str()) {
+            Some(rest) if number == *at && self.state.by_hand => {
+                let text = rest.trim().to_owned();
+                self.state.by_hand = false;
+                Echo::ByHand(text)
+            }
+            // The prompt itself, left behind without input.
+            Some(rest) if number == *at && rest.trim().is_empty() && !prompt.is_empty() && is_prompt(prompt) => {
+                Echo::Injected
+            }
+            Some(_) | None => Echo::None,
+        }
+    }
+
+    /// Tells what is new on a painted screen.
+    fn settle_alternate(&mut self) -> Vec<Found> {
+        self.state.settle = false;
+        let cursor = self.emulator.screen().cursor_position().0;
+        let seen: BTreeSet<String> = self.state.seen_alternate.iter().cloned().collect();
+        let mut lines = vec![];
+        for row in self.rows(self.emulator.size().rows) {
+            let text = row.text.trim_matches(is_frame).trim().to_owned();
+            // Seconds that count up do not make a line new.
+            let known = masked(&text);
+            let is_input = row.number == self.state.scrolled + u64::from(cursor);
+            if text.is_empty() || is_input || seen.contains(&known) {
+                continue;
+            }
+            remember(&mut self.state.seen_alternate, known);
+            if !matches!(self.echo(u64::MAX, &text), Echo::Injected) {
+                lines.push(text);
+            }
+        }
+        agent(lines).into_iter().collect()
+    }
+}
+
+/// What a line shows of what was typed.
+enum Echo {
+    None,
+    /// By the mesh, or nothing but the prompt.
+    Injected,
+    /// By a person.
+    ByHand(String),
+}
+
+/// Rows as lines, each with the number of its first row.
+fn joined(rows: Vec<Row>) -> Vec<(u64, String)> {
+    let mut lines: Vec<(u64, String)> = vec![];
+    let mut goes_on = false;
+    for row in rows {
+        // Blanks at the end of a row that goes on stand between words.
+        let text = if row.wrapped { row.text.as_str() } else { row.text.trim_end() };
+        match lines.last_mut().filter(|_| goes_on) {
+            Some((_, line)) => line.push_str(text),
+            None => lines.push((row.number, text.to_owned())),
+        }
+        goes_on = row.wrapped;
+    }
+    lines
+}
+
+/// Lines as one message, without empty ones around them.
+fn agent(lines: Vec<String>) -> Option<Found> {
+    let first = lines.iter().position(|line| !line.trim().is_empty())?;
+    let last = lines.iter().rposition(|line| !line.trim().is_empty())?;
+    let text = lines.get(first..=last)?.join("\n");
+    Some(Found { speaker: Speaker::Agent, text })
+}
+
+fn remember(lines: &mut VecDeque<String>, line: String) {
+    if lines.len() >= MAX_SEEN {
+        lines.pop_front();
+    }
+    lines.push_back(line);
+}
+
+/// True for what may stand before input: a short text that ends in a sign.
+fn is_prompt(text: &str) -> bool {
+    let text = text.trim_end();
+    text.is_empty() || text.ends_with(['$', '#', '>', '%', ':', '❯', '›', '»', '→', '|', '│'])
+}
+
+/// Frames, rules and blocks.
+fn is_frame(c: char) -> bool {
+    c.is_whitespace() || ('\u{2500}'..='\u{259f}').contains(&c) || c == '|'
+}
+
+/// A line with its numbers and spinner signs made equal.
+fn masked(text: &str) -> String {
+    let keep = |c: char| if c.is_ascii_digit() { '0' } else { c };
+    let text: String = text.chars().filter(|c| !('\u{2800}'..='\u{28ff}').contains(c)).map(keep).collect();
+    let mut short = String::with_capacity(text.len());
+    for c in normalised(&text).chars() {
+        if c != '0' || !short.ends_with('0') {
+            short.push(c);
+        }
+    }
+    short
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    emulator: EmulatorState,
+    state: State,
+}
+
+impl Serialize for Screen {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Saved { emulator: self.emulator.save(), state: self.state.clone() }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Screen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Saved { emulator, state } = Saved::deserialize(deserializer)?;
+        Ok(Self { emulator: Emulator::restore(&emulator, true), state })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn screen() -> Screen {
+        Screen::new(TerminalSize { cols: 30, rows: 5 })
+    }
+
+    fn texts(found: &[Found]) -> Vec<String> {
+        let text = |found: &Found| match found.speaker {
+            Speaker::Agent => found.text.clone(),
+            Speaker::User => format!("USER {}", found.text),
+        };
+        found.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_command_gives_what_it_printed() {
+        let mut screen = screen();
+        screen.output(b"host$ ");
+        assert_eq!(screen.quiet(400), []);
+        screen.injected("ls -1");
+        screen.output(b"ls -1\r\na.txt\r\nb.txt\r\nhost$ ");
+        assert_eq!(texts(&screen.quiet(400)), ["a.txt\nb.txt"]);
+        screen.injected("true");
+        screen.output(b"true\r\nhost$ ");
+        assert_eq!(texts(&screen.quiet(400)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_a_person_typed_is_theirs() {
+        let mut screen = screen();
+        screen.output(b"host$ ");
+        screen.quiet(400);
+        screen.typed(b"echo hi\r");
+        screen.output(b"echo hi\r\nhi\r\nhost$ ");
+        assert_eq!(texts(&screen.quiet(400)), ["USER echo hi", "hi"]);
+    }
+
+    #[test]
+    fn what_scrolls_away_is_told_once_and_in_full() {
+        let mut screen = screen();
+        let mut told = vec![];
+        let line = |n: usize| format!("line number {n} which is longer than a row is wide");
+        for n in 0..500 {
+            told.extend(screen.output(format!("{}\r\n", line(n)).as_bytes()).0);
+        }
+        told.extend(screen.quiet(0));
+        told.extend(screen.quiet(400));
+        told.extend(screen.finish());
+        assert!(told.iter().all(|found| found.text.len() < 2 * MAX_MESSAGE_BYTES));
+        let all = texts(&told).join("\n");
+        let expected: Vec<String> = (0..500).map(line).collect();
+        assert_eq!(all.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_cleared_screen_does_not_tell_again() {
+        let mut screen = screen();
+        screen.output(b"one\r\ntwo\r\n");
+        assert_eq!(texts(&screen.quiet(400)), ["one\ntwo"]);
+        screen.output(b"\x1b[H\x1b[2Jtwo\r\nthree\r\n> ");
+        assert_eq!(texts(&screen.quiet(400)), ["three"]);
+        screen.output(b"x\r\nfour\r\n> ");
+        assert_eq!(texts(&screen.quiet(400)), ["> x\nfour"]);
+        screen.output(b"\x1b[2;1H\x1b[Kfive\x1b[5;3H");
+        assert_eq!(texts(&screen.quiet(400)), ["five"]);
+    }
+
+    #[test]
+    fn a_painted_screen_tells_new_lines_when_it_is_still() {
+        let mut screen = screen();
+        screen.output("\x1b[?1049h\x1b[HWelcome\r\n│ hello │\r\n⠋ Working (3s)\r\n> ".as_bytes());
+        assert_eq!(screen.quiet(400), []);
+        assert_eq!(texts(&screen.quiet(2000)), ["Welcome\nhello\n⠋ Working (3s)"]);
+        screen.output("\x1b[2J\x1b[HWelcome\r\n│ hello │\r\nanswer\r\n⠙ Working (14s)\r\n> ".as_bytes());
+        screen.settle_soon();
+        assert_eq!(texts(&screen.quiet(400)), ["answer"]);
+    }
+
+    #[test]
+    fn the_last_line_without_end_is_told_at_the_end() {
+        let mut screen = screen();
+        screen.output(b"one\r\nno newline");
+        screen.quiet(400);
+        assert_eq!(texts(&screen.finish()), ["no newline"]);
+        assert_eq!(texts(&screen.finish()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn growing_and_shrinking_tells_nothing_twice() {
+        let mut screen = screen();
+        screen.output(b"1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n7\r\n");
+        let mut told = screen.quiet(400);
+        for rows in [10, 3, 20] {
+            told.extend(screen.resize(TerminalSize { cols: 30, rows }));
+            told.extend(screen.quiet(400));
+        }
+        screen.output(b"8\r\n");
+        told.extend(screen.quiet(400));
+        assert_eq!(texts(&told).join("\n"), "1\n2\n3\n4\n5\n6\n7\n8");
+    }
+}

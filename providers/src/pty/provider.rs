@@ -1,0 +1,539 @@
+//! The provider: starts holders, finds those of an earlier node agent, and asks them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bus_schema::{EndReport, MessageId, Operator, ProviderName, SessionId, Status, TerminalSize, TerminalSnapshot};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::entry::{CAPABILITIES, Entry, lock};
+use super::environment::environment;
+use super::feed::{FEED_CAPACITY, Feed, recent, unavailable};
+use super::files::{ContainmentChoice, DEFAULT_SIZE, FileError, SCHEMA, SessionDir, Spec};
+use super::holder::Ready;
+use super::link::CallError;
+use super::log::LogLimits;
+use super::protocol::{Answer, Call, FaultKind};
+use super::record::{EndAction, Intent};
+use super::recovery::Found;
+use super::socket;
+use crate::clock;
+use crate::provider::{
+    AgentProvider, Appeared, EventStream, InjectOutcome, MessageDraft, OperatorMessage, Position, ProviderError,
+    ProviderHealth, SessionInfo, SpawnRequest,
+};
+
+/// How long a holder may take to begin. It is a small process, but the machine may be busy.
+const START_WITHIN: Duration = Duration::from_secs(20);
+/// How long a call may take that the holder answers at once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a freeze or thaw may take: the keeper's own bound and the way.
+const FREEZE_WITHIN: Duration = Duration::from_secs(8);
+/// How long handing over may take: the injector tells something after 8 s.
+const INJECT_WITHIN: Duration = Duration::from_secs(12);
+/// How long a kill may take: to freeze, to kill, to kill what the first process left, each 5 s, and the way.
+const KILL_WITHIN: Duration = Duration::from_secs(25);
+/// How long a holder that has nothing more to do may take to leave.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks whether it has.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long looking back into a log may take: it is bounded in size.
+const RECENT_WITHIN: Duration = Duration::from_secs(20);
+
+/// How terminal sessions are run.
+#[derive(Clone, Debug)]
+pub struct PtyConfig {
+    /// The directory of all sessions: `DATA/pty`.
+    pub dir: PathBuf,
+    /// A program that calls [`dispatch`](super::dispatch), with arguments before `holder DIR` if it needs any.
+    pub program: Vec<OsString>,
+    /// How much of a session's log is kept, and how fast it may grow.
+    pub limits: LogLimits,
+    /// How the processes of a session are held together.
+    pub containment: ContainmentChoice,
+}
+
+impl PtyConfig {
+    /// With the usual limits.
+    pub fn new(dir: impl Into<PathBuf>, program: impl IntoIterator<Item = OsString>) -> Self {
+        let program = program.into_iter().collect();
+        Self { dir: dir.into(), program, limits: LogLimits::default(), containment: ContainmentChoice::default() }
+    }
+}
+
+/// Agents in pseudo-terminals, each with a holder of its own.
+pub struct PtyProvider {
+    config: PtyConfig,
+    name: ProviderName,
+    sessions: Mutex<BTreeMap<SessionId, Slot>>,
+    /// Holders that we started and have to collect, recoveries, subscriptions.
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A session's directory.
+#[derive(Clone)]
+enum Slot {
+    Known(Arc<Entry>),
+    /// It is there and must not be touched; why.
+    Unreadable(Arc<FileError>),
+}
+
+impl PtyProvider {
+    /// Finds the sessions in the directory, and goes on with them.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unavailable`] if the directory cannot be made or read.
+    pub async fn start(mut config: PtyConfig) -> Result<Arc<Self>, ProviderError> {
+        let unavailable = |error: FileError| ProviderError::Unavailable {
+            what: "the directory of terminal sessions cannot be used".into(),
+            source: Some(Box::new(error)),
+        };
+        let name = ProviderName::new("pty").map_err(|error| ProviderError::Invalid(error.to_string()))?;
+        let dir = config.dir.clone();
+        let found = tokio::task::spawn_blocking(move || scan(&dir)).await;
+        let (dir, slots) = found.unwrap_or_else(|_| Ok((config.dir.clone(), BTreeMap::new()))).map_err(unavailable)?;
+        config.dir = dir;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let provider = Arc::new(Self { config, name, sessions: Mutex::new(slots.clone()), tasks, stop });
+        for (id, slot) in slots {
+            match slot {
+                Slot::Known(entry) => provider.recover_behind(entry),
+                Slot::Unreadable(error) => tracing::warn!(session_id = %id, %error, "session is left alone"),
+            }
+        }
+        Ok(provider)
+    }
+
+    /// Stops watching. The sessions go on, in the care of their holders.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Brings a session to its end if its holder is dead, without anybody waiting for it.
+    fn recover_behind(&self, entry: Arc<Entry>) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let recover = async {
+                if entry.exit().await.is_none()
+                    && let Err(error) = entry.recover(None).await
+                {
+                    tracing::error!(session_id = %entry.id, %error, "a session could not be brought to its end");
+                }
+            };
+            stop.run_until_cancelled(recover).await;
+        });
+    }
+
+    fn entry(&self, id: &SessionId) -> Result<Arc<Entry>, ProviderError> {
+        match lock(&self.sessions).get(id) {
+            Some(Slot::Known(entry)) => Ok(Arc::clone(entry)),
+            Some(Slot::Unreadable(error)) => {
+                Err(ProviderError::Unavailable { what: format!("session {id} is left alone: {error}"), source: None })
+            }
+            None => Err(ProviderError::UnknownSession(id.clone())),
+        }
+    }
+
+    /// Asks a session's holder. If that is dead, the session is brought to its end first, and the answer is that it has
+    /// ended.
+    async fn call(&self, entry: &Entry, doing: &str, call: Call, within: Duration) -> Result<Answer, ProviderError> {
+        let error = match entry.call(call, within).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        match error {
+            CallError::Fault(fault) => Err(match fault.kind {
+                FaultKind::WrongState => {
+                    let status = fault.status.unwrap_or(Status::Running);
+                    ProviderError::WrongState { status, reason: fault.reason }
+                }
+                FaultKind::Invalid | FaultKind::UnknownCall => ProviderError::Invalid(fault.reason),
+                FaultKind::NotReading | FaultKind::Failed => {
+                    ProviderError::Failed { doing: format!("{doing}: {}", fault.reason), source: None }
+                }
+            }),
+            CallError::Deadline(seconds) => Err(ProviderError::Deadline { doing: doing.into(), seconds }),
+            CallError::Protocol(_) if error.is_gone() => match entry.recover(None).await {
+                Ok(Found::Ended(exit)) => {
+                    Err(ProviderError::WrongState { status: exit.end.status, reason: exit.end.reason })
+                }
+                Ok(Found::Held) => Err(unreachable_holder(doing, Some(error))),
+                Err(error) => Err(unreachable_holder(doing, Some(error))),
+            },
+            CallError::Protocol(_) => Err(unreachable_holder(doing, Some(error))),
+        }
+    }
+
+    async fn done(&self, id: &SessionId, doing: &str, call: Call, within: Duration) -> Result<(), ProviderError> {
+        let entry = self.entry(id)?;
+        self.call(&entry, doing, call, within).await.map(|_| ())
+    }
+
+    /// Kills a session whose holder does not answer: the holder first, then all that is left.
+    async fn kill_holder(&self, entry: &Entry, by: &Operator) -> Result<EndReport, ProviderError> {
+        tracing::warn!(session_id = %entry.id, "holder does not answer a kill; it is killed too");
+        if let Ok(state) = entry.state().await {
+            state.holder.signal(rustix::process::Signal::KILL);
+        }
+        let intent = Intent { action: EndAction::Kill, by: by.clone(), at: clock::now_micros() };
+        let until = tokio::time::Instant::now() + LEAVE_WITHIN;
+        loop {
+            match entry.recover(Some(intent.clone())).await {
+                Ok(Found::Ended(exit)) => {
+                    let gone = || ProviderError::WrongState {
+                        status: exit.end.status.clone(),
+                        reason: exit.end.reason.clone(),
+                    };
+                    return exit.end.report.clone().ok_or_else(gone);
+                }
+                Ok(Found::Held) if tokio::time::Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+                Ok(Found::Held) => return Err(unreachable_holder("killing", None::<CallError>)),
+                Err(error) => return Err(unreachable_holder("killing", Some(error))),
+            }
+        }
+    }
+
+    async fn start_holder(&self, entry: &Entry, request: &SpawnRequest) -> Result<(), ProviderError> {
+        let failed = |what: &'static str| {
+            move |error: std::io::Error| ProviderError::Failed { doing: what.into(), source: Some(Box::new(error)) }
+        };
+        let Some((program, arguments)) = self.config.program.split_first() else {
+            return Err(ProviderError::Invalid("no program is configured that could hold a session".into()));
+        };
+        let file_failed = |error: FileError| ProviderError::Failed {
+            doing: "writing down what is to be started".into(),
+            source: Some(Box::new(error)),
+        };
+        entry.dir.create().map_err(file_failed)?;
+        entry.dir.write_spec(&entry.spec).map_err(file_failed)?;
+        let errors = std::fs::File::create(entry.dir.holder_errors()).map_err(failed("opening the holder's errors"))?;
+        let mut command = Command::new(program);
+        command.args(arguments).arg("holder").arg(entry.dir.path());
+        // Nothing of ours is the session's business; what is, goes through the pipe.
+        command.env_clear().current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
+        let mut child = command.spawn().map_err(failed("starting the session's holder"))?;
+        let environment = environment(std::env::vars_os(), &request.profile.env, &request.env, &entry.spec);
+        let ready = tokio::time::timeout(START_WITHIN, hand_over(&mut child, super::record::pack(&environment))).await;
+        let result = match ready {
+            Ok(Ok(Ready::Holding)) => Ok(()),
+            Ok(Ok(Ready::Failed(reason))) => {
+                Err(ProviderError::Failed { doing: format!("starting the session: {reason}"), source: None })
+            }
+            Ok(Err(error)) => Err(failed("starting the session's holder")(error)),
+            Err(_) => {
+                // It may have started something; the recovery below finds that.
+                let _ = child.start_kill();
+                let seconds = START_WITHIN.as_secs();
+                Err(ProviderError::Deadline { doing: "starting the session's holder".into(), seconds })
+            }
+        };
+        let stop = self.stop.clone();
+        // It is collected when it ends. If we end first, it is somebody else's child.
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(child.wait()).await;
+        });
+        result
+    }
+
+    fn spec(&self, request: &SpawnRequest, dir: &Path) -> Result<Spec, ProviderError> {
+        let profile = &request.profile;
+        if profile.provider != self.name.as_str() {
+            let text = format!("profile {} is for provider {}, not for {}", profile.name, profile.provider, self.name);
+            return Err(ProviderError::Invalid(text));
+        }
+        if let Some(problem) = profile.problems().first() {
+            return Err(ProviderError::Invalid(problem.to_string()));
+        }
+        let agent_socket = socket::agent_socket(dir, &request.session_id).map_err(|error| ProviderError::Failed {
+            doing: "choosing a place for the session's socket".into(),
+            source: Some(Box::new(error)),
+        })?;
+        Ok(Spec {
+            schema: SCHEMA,
+            session_id: request.session_id.clone(),
+            parent_session_id: request.parent_session_id.clone(),
+            profile: profile.name.clone(),
+            command: profile.command.clone(),
+            cwd: profile.cwd.clone().or_else(|| request.default_cwd.clone()).or_else(|| std::env::current_dir().ok()),
+            protocol: profile.protocol,
+            size: profile.size.unwrap_or(DEFAULT_SIZE),
+            stop: profile.stop.clone(),
+            title: request.title.clone().or_else(|| profile.title.clone()),
+            agent_type: profile.agent_type.clone(),
+            spawned_at: clock::now_micros(),
+            containment: self.config.containment,
+            limits: self.config.limits,
+            agent_socket,
+        })
+    }
+}
+
+impl Drop for PtyProvider {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Gives the holder the session's environment, and waits for its word.
+async fn hand_over(child: &mut Child, environment: Vec<u8>) -> std::io::Result<Ready> {
+    let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+    let (mut stdin, stdout) = child.stdin.take().zip(child.stdout.take()).ok_or_else(gone)?;
+    stdin.write_all(&environment).await?;
+    drop(stdin);
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).await?;
+    if line.is_empty() {
+        return Ok(Ready::Failed("the holder ended without a word; see holder.err in the session's directory".into()));
+    }
+    Ok(serde_json::from_str(&line)?)
+}
+
+fn unreachable_holder<E>(doing: &str, source: Option<E>) -> ProviderError
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let what = format!("{doing}: the session's holder cannot be reached");
+    ProviderError::Unavailable { what, source: source.map(|error| Box::new(error) as Box<_>) }
+}
+
+/// All sessions in the directory, which is made if it is not there, and its full path.
+fn scan(dir: &Path) -> Result<(PathBuf, BTreeMap<SessionId, Slot>), FileError> {
+    let all = SessionDir::new(dir);
+    all.create()?;
+    let io = |doing| move |source| FileError::Io { doing, path: dir.into(), source };
+    let full = std::fs::canonicalize(dir).map_err(io("resolving"))?;
+    let mut slots = BTreeMap::new();
+    for path in std::fs::read_dir(&full).map_err(io("reading"))?.flatten().map(|entry| entry.path()) {
+        let Some(id) = path.file_name().and_then(|name| SessionId::new(name.to_str()?).ok()) else { continue };
+        let dir = SessionDir::new(&path);
+        let slot = match dir.spec().and_then(|spec| match dir.state() {
+            Err(error) if !error.is_missing() => Err(error),
+            Ok(_) | Err(_) => Ok(spec),
+        }) {
+            Ok(spec) => Slot::Known(Arc::new(Entry::new(dir, spec))),
+            // Nothing was started: the first thing written is what is to be.
+            Err(error) if error.is_missing() => continue,
+            Err(error) => Slot::Unreadable(Arc::new(error)),
+        };
+        slots.insert(id, slot);
+    }
+    Ok((full, slots))
+}
+
+#[async_trait]
+impl AgentProvider for PtyProvider {
+    fn name(&self) -> ProviderName {
+        self.name.clone()
+    }
+
+    async fn health(&self) -> ProviderHealth {
+        let problem = |error: std::io::Error| format!("{} cannot be used: {error}", self.config.dir.display());
+        let error = tokio::fs::metadata(&self.config.dir).await.err().map(problem);
+        ProviderHealth { error, capabilities: CAPABILITIES.to_vec() }
+    }
+
+    fn watch(&self) -> mpsc::Receiver<Appeared> {
+        // Terminal sessions are started, they do not appear. The sender lives as long as the receiver may wait.
+        let (sender, receiver) = mpsc::channel(1);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sender.closed() => {}
+            }
+        });
+        receiver
+    }
+
+    async fn sessions(&self) -> Result<Vec<SessionInfo>, ProviderError> {
+        let entries: Vec<Arc<Entry>> = lock(&self.sessions)
+            .values()
+            .filter_map(|slot| match slot {
+                Slot::Known(entry) => Some(Arc::clone(entry)),
+                Slot::Unreadable(_) => None,
+            })
+            .collect();
+        let infos = futures::future::join_all(entries.iter().map(|entry| entry.info())).await;
+        Ok(infos.into_iter().filter_map(Result::ok).collect())
+    }
+
+    async fn session(&self, id: &SessionId) -> Result<SessionInfo, ProviderError> {
+        self.entry(id)?.info().await
+    }
+
+    async fn recent_messages(&self, id: &SessionId, limit: usize) -> Result<Vec<MessageDraft>, ProviderError> {
+        let entry = self.entry(id)?;
+        let look = tokio::task::spawn_blocking(move || recent(&entry, limit));
+        match tokio::time::timeout(RECENT_WITHIN, look).await {
+            Ok(Ok(found)) => found.map_err(unavailable),
+            Ok(Err(_)) => Ok(vec![]),
+            Err(_) => {
+                let (doing, seconds) = ("looking back".into(), RECENT_WITHIN.as_secs());
+                Err(ProviderError::Deadline { doing, seconds })
+            }
+        }
+    }
+
+    async fn subscribe(&self, id: &SessionId, from: Position) -> Result<EventStream, ProviderError> {
+        let entry = self.entry(id)?;
+        // Until its start is over there is no log.
+        drop(entry.starting.lock().await);
+        if entry.exit().await.is_none() && !entry.is_held() {
+            entry.recover(None).await.map_err(|error| unreachable_holder("subscribing", Some(error)))?;
+        }
+        let (sender, receiver) = mpsc::channel(FEED_CAPACITY);
+        let opened = tokio::task::spawn_blocking(move || Feed::open(entry, from, sender)).await;
+        let Ok(feed) = opened else { return Ok(receiver) };
+        let feed = feed.map_err(unavailable)?;
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(feed.run()).await;
+        });
+        Ok(receiver)
+    }
+
+    async fn acknowledge(&self, id: &SessionId, position: Position) {
+        // The subscription passes it on.
+        if let Ok(entry) = self.entry(id) {
+            entry.acknowledge(position);
+        }
+    }
+
+    async fn spawn(&self, request: SpawnRequest) -> Result<SessionInfo, ProviderError> {
+        let path = self.config.dir.join(request.session_id.as_str());
+        let fresh = {
+            let mut sessions = lock(&self.sessions);
+            match sessions.get(&request.session_id) {
+                Some(_) => None,
+                None => {
+                    let spec = self.spec(&request, &path)?;
+                    let entry = Arc::new(Entry::new(SessionDir::new(&path), spec));
+                    sessions.insert(request.session_id.clone(), Slot::Known(Arc::clone(&entry)));
+                    // Nobody else knows it yet, so this cannot fail.
+                    Some(entry)
+                }
+            }
+        };
+        let Some(entry) = fresh else {
+            let entry = self.entry(&request.session_id)?;
+            drop(entry.starting.lock().await);
+            return entry.info().await;
+        };
+        let starting = entry.starting.lock().await;
+        let started = self.start_holder(&entry, &request).await;
+        drop(starting);
+        if let Err(error) = started {
+            lock(&self.sessions).remove(&request.session_id);
+            // What little there may be is killed and taken away; what cannot be is found at the next start.
+            let _ = entry.recover(None).await;
+            let _ = tokio::fs::remove_dir_all(entry.dir.path()).await;
+            return Err(error);
+        }
+        entry.info().await
+    }
+
+    async fn inject(&self, id: &SessionId, message: OperatorMessage) -> Result<InjectOutcome, ProviderError> {
+        let entry = self.entry(id)?;
+        let OperatorMessage { message_id, operator, content, mode } = message;
+        let call = Call::Inject { message_id, operator, content, mode };
+        match self.call(&entry, "handing over a message", call, INJECT_WITHIN).await? {
+            Answer::Injection(Some(outcome)) => Ok(outcome),
+            _ => Err(unreachable_holder("handing over a message", None::<CallError>)),
+        }
+    }
+
+    async fn injection(&self, id: &SessionId, message: &MessageId) -> Result<Option<InjectOutcome>, ProviderError> {
+        let entry = self.entry(id)?;
+        let call = Call::Injection { message_id: message.clone() };
+        if let Ok(Answer::Injection(outcome)) = entry.call(call, ANSWER_WITHIN).await {
+            return Ok(outcome);
+        }
+        // The holder is gone; the log knows.
+        let message = message.clone();
+        let look = tokio::task::spawn_blocking(move || super::feed::injection(&entry, &message)).await;
+        look.unwrap_or(Ok(None)).map_err(unavailable)
+    }
+
+    async fn pause(&self, id: &SessionId, by: &Operator) -> Result<(), ProviderError> {
+        self.done(id, "pausing", Call::Freeze { by: by.clone() }, FREEZE_WITHIN).await
+    }
+
+    async fn resume(&self, id: &SessionId, by: &Operator) -> Result<(), ProviderError> {
+        self.done(id, "resuming", Call::Thaw { by: by.clone() }, FREEZE_WITHIN).await
+    }
+
+    async fn terminate(&self, id: &SessionId, by: &Operator) -> Result<(), ProviderError> {
+        match self.done(id, "terminating", Call::Terminate { by: by.clone() }, ANSWER_WITHIN).await {
+            // What has ended needs no ending.
+            Err(ProviderError::WrongState { status, .. }) if status.is_terminal() => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn kill(&self, id: &SessionId, by: &Operator) -> Result<EndReport, ProviderError> {
+        let entry = self.entry(id)?;
+        match self.call(&entry, "killing", Call::Kill { by: by.clone() }, KILL_WITHIN).await {
+            Ok(Answer::Killed(report)) => Ok(report),
+            Ok(_) | Err(ProviderError::Deadline { .. } | ProviderError::Unavailable { .. }) => {
+                self.kill_holder(&entry, by).await
+            }
+            Err(ProviderError::WrongState { status, reason }) if status.is_terminal() => {
+                let report = entry.exit().await.and_then(|exit| exit.end.report);
+                report.ok_or(ProviderError::WrongState { status, reason })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn terminal_input(&self, id: &SessionId, data: &[u8], by: &Operator) -> Result<(), ProviderError> {
+        self.done(id, "typing", Call::Input { data: data.to_vec(), by: by.clone() }, ANSWER_WITHIN).await
+    }
+
+    async fn resize(&self, id: &SessionId, size: TerminalSize) -> Result<(), ProviderError> {
+        self.done(id, "resizing", Call::Resize { size }, ANSWER_WITHIN).await
+    }
+
+    async fn terminal_snapshot(&self, id: &SessionId) -> Result<TerminalSnapshot, ProviderError> {
+        let entry = self.entry(id)?;
+        match self.call(&entry, "looking at the terminal", Call::Snapshot, ANSWER_WITHIN).await? {
+            Answer::Snapshot(snapshot) => Ok(snapshot),
+            _ => Err(unreachable_holder("looking at the terminal", None::<CallError>)),
+        }
+    }
+
+    async fn forget(&self, id: &SessionId) -> Result<(), ProviderError> {
+        let entry = self.entry(id)?;
+        if entry.exit().await.is_none() {
+            let status = entry.info().await?.status;
+            return Err(ProviderError::WrongState { status, reason: "only what has ended can be forgotten".into() });
+        }
+        // A holder that waits for us need not.
+        let _ = entry.call(Call::Leave, ANSWER_WITHIN).await;
+        let until = tokio::time::Instant::now() + LEAVE_WITHIN;
+        while entry.is_held() {
+            if tokio::time::Instant::now() >= until {
+                let (doing, seconds) = ("waiting for the session's holder to end".into(), LEAVE_WITHIN.as_secs());
+                return Err(ProviderError::Deadline { doing, seconds });
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        tokio::fs::remove_dir_all(entry.dir.path()).await.map_err(|error| ProviderError::Failed {
+            doing: "removing the session's directory".into(),
+            source: Some(Box::new(error)),
+        })?;
+        lock(&self.sessions).remove(id);
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! What stands in the blocks of a log that are not plain output: MessagePack maps with named fields, so that a newer
+//! holder and an older node agent, and the other way round, understand each other.
+
+use bus_schema::{InjectMode, MessageId, Operator};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::provider::{End, InjectOutcome};
+
+/// Who typed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Typist {
+    /// An operator at the terminal.
+    Operator(Operator),
+    /// A message that is handed over, by its id.
+    Message(MessageId),
+    /// The terminal itself, answering a query.
+    Terminal,
+    /// Of a newer version.
+    #[serde(other)]
+    Other,
+}
+
+/// Payload of an input block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Input {
+    /// Who.
+    pub by: Typist,
+    /// What; empty where the terminal did not show it either (a password).
+    #[serde(with = "serde_bytes")]
+    pub data: Vec<u8>,
+    /// True if `data` was left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
+}
+
+/// Payload of a note block: something that was done to the session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Note {
+    /// Its program runs.
+    #[serde(rename_all = "camelCase")]
+    Started {
+        /// Its process.
+        pid: i32,
+        /// What holds its processes together.
+        containment: String,
+    },
+    /// It stands still, and is seen to.
+    Frozen {
+        /// Who asked.
+        by: Operator,
+    },
+    /// It goes on.
+    Thawed {
+        /// Who asked.
+        by: Operator,
+    },
+    /// Somebody wants its end.
+    Intent(Intent),
+    /// An operator message is to be handed over.
+    Injecting(Injecting),
+    /// How far an operator message has come.
+    #[serde(rename_all = "camelCase")]
+    Injected {
+        /// Which.
+        message_id: MessageId,
+        /// How far.
+        outcome: InjectOutcome,
+    },
+    /// Of a newer version.
+    #[serde(other)]
+    Other,
+}
+
+/// Somebody wants the end of the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Intent {
+    /// How.
+    pub action: EndAction,
+    /// Who.
+    pub by: Operator,
+    /// When, in µs since 1970.
+    pub at: i64,
+}
+
+/// How a session is brought to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum EndAction {
+    /// Asked, ever more firmly.
+    Terminate,
+    /// At once.
+    Kill,
+}
+
+/// An operator message that is to be handed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Injecting {
+    /// Which.
+    pub message_id: MessageId,
+    /// From whom.
+    pub operator: Operator,
+    /// The text.
+    pub content: String,
+    /// How it is to arrive.
+    pub mode: InjectMode,
+}
+
+/// Payload of the exit block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Exit {
+    /// How it ended, as the provider tells it.
+    pub end: End,
+}
+
+/// A payload as bytes. Cannot fail for the types above; an empty payload reads as of a newer version.
+pub(crate) fn pack<T: Serialize>(value: &T) -> Vec<u8> {
+    rmp_serde::to_vec_named(value).unwrap_or_default()
+}
+
+/// The value of a payload; `None` if it is not one that this version knows.
+pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    rmp_serde::from_slice(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use bus_schema::{Delivery, UserId};
+
+    use super::*;
+
+    #[test]
+    fn payloads_come_back_as_they_were() {
+        let by = Operator { id: UserId::new("u1").unwrap(), name: "Ada".into() };
+        let input = Input { by: Typist::Operator(by.clone()), data: vec![0, 0xff, 3], hidden: false };
+        assert_eq!(unpack::<Input>(&pack(&input)), Some(input));
+        let outcome = InjectOutcome { state: Delivery::Written, mode: Some(InjectMode::Queue), reason: None };
+        let notes = [
+            Note::Started { pid: 7, containment: "cgroup".into() },
+            Note::Intent(Intent { action: EndAction::Kill, by, at: 5 }),
+            Note::Injected { message_id: MessageId::new("m1").unwrap(), outcome },
+        ];
+        for note in notes {
+            assert_eq!(unpack::<Note>(&pack(&note)), Some(note));
+        }
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_is_passed_over() {
+        assert_eq!(unpack::<Note>(&pack(&"levitated")), Some(Note::Other));
+        assert_eq!(unpack::<Note>(b"\xc1"), None);
+    }
+}

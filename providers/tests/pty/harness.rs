@@ -1,0 +1,273 @@
+//! A directory of sessions, a provider for it, and what its sessions tell. Whatever is left is killed at the end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bus_schema::{Operator, SessionId, UserId};
+use providers::pty::{ContainmentChoice, LogLimits, PtyConfig, PtyProvider};
+use providers::{
+    AgentEvent, AgentProvider, End, EventStream, MessageDraft, News, Position, Profile, Protocol, SpawnRequest,
+};
+
+/// How long anything may take that a test waits for. Long, because the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary with the helper modes, built with the tests.
+pub fn host_program() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().and_then(Path::parent).unwrap().join("examples/pty_host");
+    assert!(path.exists(), "{} is missing; build it: cargo build -p providers --examples", path.display());
+    path
+}
+
+/// A session id that no other test has.
+pub fn new_id() -> SessionId {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let id = ulid::Ulid::from_parts(u64::from(std::process::id()) << 20 | number, 7);
+    SessionId::new(id.to_string()).unwrap()
+}
+
+/// Who does things in tests.
+pub fn ada() -> Operator {
+    Operator { id: UserId::new("u-ada").unwrap(), name: "Ada".into() }
+}
+
+/// A profile that runs this.
+pub fn profile(protocol: Protocol, command: &[&str]) -> Profile {
+    Profile {
+        name: "test".into(),
+        provider: "pty".into(),
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        protocol,
+        cwd: None,
+        env: Default::default(),
+        size: None,
+        title: None,
+        agent_type: None,
+        stop: Default::default(),
+    }
+}
+
+/// A profile that runs a line of bash.
+pub fn script(protocol: Protocol, script: &str) -> Profile {
+    profile(protocol, &["bash", "--norc", "-c", script])
+}
+
+/// Waits until `probe` gives something, and shows what was last seen if it does not.
+pub async fn wait_until<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match probe().await {
+            Ok(value) => return value,
+            Err(seen) => assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}, last seen: {seen}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A place for sessions.
+pub struct Stage {
+    pub dir: tempfile::TempDir,
+    pub provider: Arc<PtyProvider>,
+    pub config: PtyConfig,
+}
+
+impl Stage {
+    pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With other settings than the usual ones.
+    pub async fn with(change: impl FnOnce(&mut PtyConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = PtyConfig::new(dir.path().join("pty"), [host_program().into()]);
+        change(&mut config);
+        let provider = PtyProvider::start(config.clone()).await.unwrap();
+        Self { dir, provider, config }
+    }
+
+    pub async fn tree() -> Self {
+        Self::with(|config| config.containment = ContainmentChoice::ProcessTree).await
+    }
+
+    pub async fn limited(limits: LogLimits) -> Self {
+        Self::with(|config| config.limits = limits).await
+    }
+
+    /// A new node agent in the place of the old one, which gets no chance to say good-bye.
+    pub async fn replace(&mut self) {
+        let fresh = PtyProvider::start(self.config.clone()).await.unwrap();
+        self.provider = fresh;
+    }
+
+    pub async fn spawn(&self, profile: Profile) -> Session {
+        let id = new_id();
+        self.provider.spawn(request(&id, profile)).await.unwrap();
+        self.session(&id, Position::default()).await
+    }
+
+    /// Watches a session from a place.
+    pub async fn session(&self, id: &SessionId, from: Position) -> Session {
+        let events = self.provider.subscribe(id, from).await.unwrap();
+        let provider = Arc::clone(&self.provider);
+        Session { id: id.clone(), events, provider, seen: vec![], acknowledges: true }
+    }
+
+    pub fn session_dir(&self, id: &SessionId) -> PathBuf {
+        self.config.dir.join(id.as_str())
+    }
+
+    /// A number in a session's `state.json`.
+    pub fn pid(&self, id: &SessionId, who: &str) -> i32 {
+        let text = std::fs::read_to_string(self.session_dir(id).join("state.json")).unwrap();
+        let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+        i32::try_from(state[who]["pid"].as_i64().unwrap()).unwrap()
+    }
+}
+
+pub fn request(id: &SessionId, profile: Profile) -> SpawnRequest {
+    SpawnRequest {
+        session_id: id.clone(),
+        profile,
+        parent_session_id: None,
+        title: None,
+        env: Default::default(),
+        default_cwd: None,
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir(&self.config.dir).into_iter().flatten().flatten() {
+            let Ok(text) = std::fs::read_to_string(entry.path().join("state.json")) else { continue };
+            let Ok(state) = serde_json::from_str::<serde_json::Value>(&text) else { continue };
+            let id = entry.file_name().to_string_lossy().into_owned();
+            let holder = state["holder"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+            if command_line(holder).contains(&id) {
+                signal(holder, rustix::process::Signal::KILL);
+            }
+            for pid in marked(&id) {
+                signal(pid, rustix::process::Signal::KILL);
+            }
+            let cgroup = state["cgroup"].as_str().map(PathBuf::from);
+            // Busy as long as those that were killed are not collected; the next run of the tests has other names.
+            cgroup.map(std::fs::remove_dir);
+        }
+    }
+}
+
+/// A session, watched.
+pub struct Session {
+    pub id: SessionId,
+    pub events: EventStream,
+    pub provider: Arc<PtyProvider>,
+    pub seen: Vec<AgentEvent>,
+    pub acknowledges: bool,
+}
+
+impl Session {
+    /// The next event.
+    pub async fn next(&mut self) -> Option<AgentEvent> {
+        let seen = self.seen.len();
+        let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+        let event = event.unwrap_or_else(|_| panic!("no event behind {seen}, last: {:?}", self.seen.last()))?;
+        if self.acknowledges {
+            self.provider.acknowledge(&self.id, event.position).await;
+        }
+        self.seen.push(event.clone());
+        Some(event)
+    }
+
+    /// Waits for an event.
+    pub async fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(&AgentEvent) -> Option<T>) -> T {
+        loop {
+            let Some(event) = self.next().await else {
+                panic!("{what}: the session ended first; seen {:?}", self.messages());
+            };
+            if let Some(found) = wanted(&event) {
+                return found;
+            }
+        }
+    }
+
+    /// Waits for a message that contains this.
+    pub async fn message(&mut self, text: &str) -> MessageDraft {
+        self.until(text, |event| match &event.news {
+            News::Message(draft) if draft.content.contains(text) => Some(draft.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for the end.
+    pub async fn end(&mut self) -> End {
+        let end = self.until("the end", |event| match &event.news {
+            News::Ended(end) => Some(end.clone()),
+            _ => None,
+        });
+        let end = end.await;
+        assert_eq!(self.next().await, None, "an event behind the end");
+        end
+    }
+
+    /// The texts of all messages so far.
+    pub fn messages(&self) -> Vec<String> {
+        let text = |event: &AgentEvent| match &event.news {
+            News::Message(draft) => Some(draft.content.clone()),
+            _ => None,
+        };
+        self.seen.iter().filter_map(text).collect()
+    }
+
+    /// The output so far.
+    pub fn output(&self) -> Vec<u8> {
+        let bytes = |event: &AgentEvent| match &event.news {
+            News::Terminal(piece) => piece.data.to_vec(),
+            _ => vec![],
+        };
+        self.seen.iter().flat_map(bytes).collect()
+    }
+
+    /// Waits until the output contains this.
+    pub async fn shows(&mut self, text: &str) {
+        while !String::from_utf8_lossy(&self.output()).contains(text) {
+            assert!(self.next().await.is_some(), "ended before it showed {text:?}");
+        }
+    }
+}
+
+/// Processes whose environment carries the session's mark.
+pub fn marked(id: &str) -> Vec<i32> {
+    let mark = format!("MOSAIC_SESSION_ID={id}").into_bytes();
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environ.split(|byte| *byte == 0).any(|entry| entry == mark)
+        })
+        .collect()
+}
+
+pub fn command_line(pid: i32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+pub fn signal(pid: i32, signal: rustix::process::Signal) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        // It may be gone already.
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// State letter and CPU ticks of a process; `None` once it is gone or has ended.
+pub fn process(pid: i32) -> Option<(char, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let state = fields[0].chars().next()?;
+    let ticks = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
+    (!matches!(state, 'Z' | 'X')).then_some((state, ticks))
+}

@@ -1,0 +1,6 @@
+//! Terminal sessions, with real processes, real terminals and real holders.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod ending;
+mod harness;
+mod lines;
