@@ -240,6 +240,9 @@ async fn client(
                 match event {
                     async_nats::Event::Connected => tracing::info!(connection = name, "connected to the bus"),
                     async_nats::Event::Disconnected => tracing::warn!(connection = name, "the bus is away"),
+                    async_nats::Event::Draining | async_nats::Event::Closed => {
+                        tracing::debug!(connection = name, %event, "ending the connection");
+                    }
                     other => tracing::warn!(connection = name, event = %other, "event of the bus"),
                 }
             }

@@ -198,7 +198,9 @@ async fn make_streams(
 ) {
     /// How often it is tried while the bus is away.
     const EVERY: Duration = Duration::from_millis(250);
-    let mut told = false;
+    /// A start within this time is ordinary.
+    const QUIET: Duration = Duration::from_secs(2);
+    let (begun, mut told) = (std::time::Instant::now(), false);
     loop {
         match bus.ensure_streams().await {
             Ok(()) => break,
@@ -206,11 +208,11 @@ async fn make_streams(
                 fatal.send_replace(Some(error.to_string()));
                 return;
             }
-            Err(error) if !told => {
+            Err(error) if !told && begun.elapsed() > QUIET => {
                 told = true;
                 tracing::warn!(error = chain(&error), "waiting for the bus");
             }
-            Err(error) => tracing::debug!(error = chain(&error), "still waiting for the bus"),
+            Err(error) => tracing::debug!(error = chain(&error), "waiting for the bus"),
         }
         tokio::select! {
             () = stop.cancelled() => return,
