@@ -5,10 +5,11 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig } from 'vitest/config';
 import { mockHub } from './mock/plugin.ts';
+import { xtermUnderCsp } from './vite/xterm-csp.ts';
 
 export default defineConfig(({ mode }) => ({
   base: '/mission-control/',
-  plugins: [svelte(), ...(mode === 'test' ? [] : [mockHub()])],
+  plugins: [svelte(), xtermUnderCsp(), ...(mode === 'test' ? [] : [mockHub()])],
   // Under test the browser build of Svelte is wanted: its runes react.
   ...(mode === 'test' ? { resolve: { conditions: ['browser'] } } : {}),
   build: {

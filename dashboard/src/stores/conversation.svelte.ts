@@ -14,6 +14,8 @@ import { perFrame } from './frame.ts';
 import { MessageWindow, type Hole } from './message-window.ts';
 
 const PAGE_MESSAGES = 100;
+/** Twelve redraws a second read as live; sixty of twenty panels would only keep the processor busy. */
+const REDRAW_PAUSE_MS = 80;
 /** A longer hole is not filled: what is before it is dropped and can be paged back to. */
 const HOLE_MESSAGES_MAX = 500;
 const HOLE_WAITS_MS = [0, 400, 1_000, 2_500, 5_000];
@@ -47,7 +49,7 @@ export class Conversation {
   #isFollowing = true;
   #isFilling = false;
   readonly #abort = new AbortController();
-  readonly #changed = perFrame(() => this.#flush());
+  readonly #changed = perFrame(() => this.#flush(), REDRAW_PAUSE_MS);
 
   constructor(client: HubClient, sessionId: string) {
     this.#client = client;

@@ -6,20 +6,30 @@ const FLUSH_MAX_MS = 500;
 
 export type Schedule = () => void;
 
-/** Returns a function that makes `flush` run once, with the next frame, however often it is called until then. */
-export function perFrame(flush: () => void): Schedule {
+/**
+ * Returns a function that makes `flush` run once, with the next frame, however often it is called until then; and
+ * not sooner than `pauseMs` after the last time.
+ */
+export function perFrame(flush: () => void, pauseMs = 0): Schedule {
   let frame: number | null = null;
   let timer: ReturnType<typeof setTimeout> | null = null;
+  let last = Number.NEGATIVE_INFINITY;
   const run = (): void => {
-    if (frame !== null && typeof cancelAnimationFrame === 'function') cancelAnimationFrame(frame);
+    if (frame !== null) cancelAnimationFrame(frame);
     if (timer !== null) clearTimeout(timer);
     frame = null;
     timer = null;
+    last = performance.now();
     flush();
+  };
+  const withNextFrame = (): void => {
+    if (typeof requestAnimationFrame === 'function') frame = requestAnimationFrame(run);
+    timer = setTimeout(run, FLUSH_MAX_MS);
   };
   return () => {
     if (timer !== null) return;
-    if (typeof requestAnimationFrame === 'function') frame = requestAnimationFrame(run);
-    timer = setTimeout(run, FLUSH_MAX_MS);
+    const wait = last + pauseMs - performance.now();
+    if (wait <= 0) withNextFrame();
+    else timer = setTimeout(withNextFrame, wait);
   };
 }
