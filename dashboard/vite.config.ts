@@ -20,5 +20,5 @@ export default defineConfig(({ mode }) => ({
     modulePreload: { polyfill: false },
   },
   server: { port: 5173, strictPort: false },
-  test: { include: ['src/**/*.test.ts', 'mock/**/*.test.ts'], environment: 'node' },
+  test: { include: ['src/**/*.test.ts', 'vite/*.test.ts'], environment: 'node' },
 }));

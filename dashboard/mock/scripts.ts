@@ -86,6 +86,11 @@ export function worker(offset = 0): Script {
 const pending = new WeakMap<MockSession, string>();
 
 const ESC = '\u001b[';
+/** What full-screen agents ask of their terminal when they start, and the reports they switch on. */
+const QUERIES =
+  `${ESC}c${ESC}>c${ESC}=c${ESC}5n${ESC}6n${ESC}?6n${ESC}?996n${ESC}?u${ESC}>q${ESC}?2026$p${ESC}4$p${ESC}14t${ESC}18t` +
+  '\u001bZ\u001b]10;?\u001b\\\u001b]11;?\u0007\u001b]4;1;?\u0007\u001bP+q4d73\u001b\\\u001bP$qm\u001b\\' +
+  `${ESC}?1004h${ESC}?1003h${ESC}?1006h`;
 
 /** A full-screen program that draws a moving picture in 24-bit colour. */
 export function screen(name: string): Script {
@@ -96,7 +101,7 @@ export function screen(name: string): Script {
       if (now < (self.state['next'] ?? 0)) return;
       self.state['next'] = now + 400 / self.world.rate;
       const n = (self.state['n'] = (self.state['n'] ?? 0) + 1);
-      if (n === 1) self.write(`${ESC}?1049h${ESC}2J${ESC}?25l`);
+      if (n === 1) self.write(`${ESC}?1049h${ESC}2J${ESC}?25l${QUERIES}`);
       const line = (row: number, text: string): string => `${ESC}${row};3H${text}${ESC}K`;
       const wave = (speed: number): number => (1 + Math.sin(n / speed)) / 2;
       self.write(

@@ -156,6 +156,9 @@ export class MockHub {
       case '/mock/rate':
         this.world.rate = Number(body['rate']);
         break;
+      case '/mock/forget':
+        this.world.forget();
+        break;
       case '/mock/cut':
         this.cut();
         break;

@@ -209,6 +209,12 @@ export class World {
     return cursor + 1 < first || cursor > this.#cursor ? null : this.#log.slice(cursor + 1 - first);
   }
 
+  /** No stream can be resumed over what was until now. */
+  forget(): void {
+    this.#cursor += 1;
+    this.#log.length = 0;
+  }
+
   publish(event: StreamEvent): void {
     const isKept = event.type !== 'delta' && event.type !== 'terminal';
     if (isKept) {

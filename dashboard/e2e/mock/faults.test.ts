@@ -40,11 +40,25 @@ describe('the page', () => {
     const visitor = await visit(stack.operator);
     await visitor.page.route('**/stream?**', (route) => route.abort());
     await steer('cut');
-    await visitor.page.getByText(/^Not live for/).waitFor({ timeout: DEADLINE_MS });
+    const banner = visitor.page.getByText(/^Not live for/);
+    await banner.waitFor({ timeout: DEADLINE_MS });
+    expect((await banner.boundingBox())?.y).toBeLessThan(100);
     writeFileSync(join(SHOTS, 'not-live.png'), await visitor.page.screenshot());
     await visitor.page.unroute('**/stream?**');
     await visitor.page.getByRole('status', { name: 'Connection: Live' }).waitFor({ timeout: 40_000 });
-    await visitor.page.getByText(/^Not live for/).waitFor({ state: 'detached' });
+    await banner.waitFor({ state: 'detached' });
+  });
+
+  it('learns of an end that it missed while the stream could not be resumed', async () => {
+    const visitor = await visit(stack.operator);
+    const { sessionId } = await visitor.spawn('e2e-echo', 'Unseen end');
+    await visitor.open('Unseen end');
+    await visitor.page.route('**/stream?**', (route) => route.abort());
+    await steer('cut');
+    await visitor.call('POST', `/api/mission-control/sessions/${sessionId}/kill`);
+    await steer('forget');
+    await visitor.page.unroute('**/stream?**');
+    await visitor.panel('Unseen end').getByText(/^Ended: killed/).waitFor({ timeout: DEADLINE_MS });
   });
 
   it('asks for sign-in when the hub has forgotten who we are, and goes on with the draft', async () => {
@@ -141,7 +155,13 @@ describe('the page', () => {
     const step = async (): Promise<number> => Number(/step (\d+)/.exec(await screen.innerText())?.[1] ?? 0);
     const before = await step();
     await until('it goes on', async () => (await step()) > before + 3);
+    await panel.getByRole('group', { name: 'Terminal' }).hover();
+    await visitor.page.mouse.move(400, 300, { steps: 10 });
+    await panel.getByRole('button', { name: 'Conversation', exact: true }).hover();
     expect(typed).toEqual([]);
+    await panel.getByRole('group', { name: 'Terminal' }).click();
+    await visitor.page.keyboard.press('x');
+    await until('a key arrives', async () => typed.length > 0);
   });
 
   it('has something to say where there is nothing to show', async () => {

@@ -190,6 +190,7 @@ export class Mission {
         for (const [id, { conversation }] of this.#conversations) {
           if (event.data.sessionId === undefined || event.data.sessionId === id) conversation.onGap(event.data);
         }
+        if (event.data.sessionId === undefined) void this.#reconcile();
         break;
       case 'node':
         this.fleet.onNode(event.data);
@@ -204,17 +205,33 @@ export class Mission {
   }
 
   #onReady(): void {
-    for (const id of this.fleet.onReady()) {
-      // It ended while nobody looked: how, only the store knows.
-      void this.seek(id).then(() => {
-        if (this.lookup(id).state !== 'found') this.fleet.onRemoved(id);
-      });
-    }
+    for (const id of this.fleet.onReady()) void this.#seekEnded(id);
     if (this.layout.isFirstVisit && this.layout.layout.panels.length === 0) {
       this.layout.isFirstVisit = false;
       for (const session of this.fleet.active.slice(0, FIRST_PANELS)) {
         this.layout.open(session.sessionId, defaultView(session));
       }
+    }
+  }
+
+  /** Something was lost, and not only of one session: compares what is shown with what there is. */
+  async #reconcile(): Promise<void> {
+    try {
+      const sessions = await this.client.sessions();
+      this.fleet.learn(sessions);
+      const active = new Set(sessions.map((session) => session.sessionId));
+      for (const { sessionId } of this.fleet.active) if (!active.has(sessionId)) void this.#seekEnded(sessionId);
+    } catch (error) {
+      this.toasts.error('Some changes were missed and could not be loaded', error);
+    }
+  }
+
+  /** A session ended while nobody looked: how, only the store knows. */
+  async #seekEnded(id: string): Promise<void> {
+    try {
+      this.fleet.learn([await this.client.session(id)]);
+    } catch (error) {
+      if (error instanceof ApiError && error.isNotFound) this.fleet.onRemoved(id);
     }
   }
 

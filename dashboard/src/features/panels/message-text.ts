@@ -8,6 +8,7 @@ export type Said = Pick<Message, 'role' | 'content' | 'kind' | 'timestamp'> & { 
 /** Longer text is cut until it is asked for: a quarter of a megabyte in one row helps nobody. */
 const LINES_MAX = 24;
 const CHARS_MAX = 2_400;
+const PARAGRAPH_CHARS_MIN = 100;
 const SUMMARY_CHARS_MAX = 140;
 /** Messages of one voice within this time stand under one head. */
 const SAME_BREATH_MS = 90_000;
@@ -32,6 +33,11 @@ export function voice(role: Role): 'agent' | 'user' | 'system' | 'operator' {
 export function continues(previous: Said | null, said: Said): boolean {
   if (previous === null || previous.role !== said.role || said.role === 'operator') return false;
   return Date.parse(said.timestamp) - Date.parse(previous.timestamp) < SAME_BREATH_MS;
+}
+
+/** True for text that reads better with air around it than a line of output does. */
+export function isParagraph(content: string): boolean {
+  return content.length > PARAGRAPH_CHARS_MIN || content.includes('\n');
 }
 
 /** What of a text is shown at first; null if all of it. */
