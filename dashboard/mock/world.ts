@@ -322,7 +322,7 @@ export class World {
         }, 900);
         return target.update({ statusReason: `asked to end by ${actor.name}`, statusSource: 'operator' });
       case 'kill':
-        return target.end('killed', `killed by ${actor.name}; 3 processes ended`, 137);
+        return target.end('killed', `killed by ${actor.name}`, 137);
     }
   }
 

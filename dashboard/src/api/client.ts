@@ -3,6 +3,7 @@
 import { api, type SessionVerb } from '../routes.ts';
 import { ApiError, refusal } from './errors.ts';
 import type {
+  ActReply,
   AuditRow,
   InjectReply,
   InjectRequest,
@@ -86,8 +87,7 @@ export class HubClient {
 
   inject = (id: string, body: InjectRequest): Promise<InjectReply> =>
     this.#json(api.inject(id), { method: 'POST', body });
-  act = async (id: string, verb: SessionVerb): Promise<Session> =>
-    (await this.#json<{ session: Session }>(api.act(id, verb), { method: 'POST' })).session;
+  act = (id: string, verb: SessionVerb): Promise<ActReply> => this.#json(api.act(id, verb), { method: 'POST' });
   killAll = async (provider: string | null): Promise<KillAllResult[]> =>
     (
       await this.#json<{ results: KillAllResult[] }>(api.killAll(), {

@@ -214,9 +214,27 @@ export interface SpawnRequest {
   title?: string;
 }
 
+/** How a session was brought to its end: the proof of a kill. */
+export interface EndReport {
+  containment: string;
+  ended: EndedProcess[];
+  /** What lives in spite of everything. */
+  survivors: EndedProcess[];
+}
+
+export interface EndedProcess {
+  pid: number;
+  name: string;
+}
+
+export interface ActReply {
+  session: Session;
+  report?: EndReport;
+}
+
 export interface KillAllResult {
   sessionId: string;
-  outcome: string;
+  outcome: Open<'killed' | 'survived' | 'refused' | 'unreachable' | 'unknown' | 'failed'>;
   detail?: string;
 }
 

@@ -1,7 +1,7 @@
 // What an operator does to one session, with the question before it and the honest word after it.
 
 import type { HubClient } from '../api/client.ts';
-import type { Session } from '../api/types.ts';
+import type { ActReply, Session } from '../api/types.ts';
 import type { SessionVerb } from '../routes.ts';
 import type { Confirm } from './confirm.svelte.ts';
 import type { Fleet } from './fleet.svelte.ts';
@@ -35,9 +35,10 @@ export class Actions {
     if (verb === 'terminate' && !(await this.#confirm.ask(stopQuestion(session)))) return;
     try {
       const after = await this.#client.act(session.sessionId, verb);
-      this.#fleet.learn([after]);
+      this.#fleet.learn([after.session]);
       const { tone, text } = outcome(after, verb);
-      this.#toasts.show(tone, title, text);
+      if (tone === 'bad') this.#toasts.error(title, new Error(text));
+      else this.#toasts.show(tone, title, text);
     } catch (error) {
       this.#toasts.error(`${DOING[verb]} “${title}” did not work`, error);
     }
@@ -62,15 +63,22 @@ function stopQuestion(session: Session): { title: string; text: string; action: 
   };
 }
 
-/** What the session says of itself after the action: never more than is known. */
-export function outcome(after: Session, verb: SessionVerb): { tone: 'good' | 'info'; text: string } {
-  const reason = after.statusReason === undefined ? '' : ` (${after.statusReason})`;
+/** What the session and the proof of its end say after the action: never more than is known. */
+export function outcome(after: ActReply, verb: SessionVerb): { tone: 'good' | 'info' | 'bad'; text: string } {
+  const { session, report } = after;
+  if (report !== undefined && report.survivors.length > 0) {
+    const names = report.survivors.map(({ pid, name }) => `${name} (${pid})`).join(', ');
+    return { tone: 'bad', text: `Not all of it has ended. Still alive: ${names}.` };
+  }
+  const reason = session.statusReason === undefined ? '' : ` (${session.statusReason})`;
   const isDone: Record<SessionVerb, boolean> = {
-    pause: after.status === 'paused',
-    resume: after.status !== 'paused' && !isEnded(after.status),
-    terminate: isEnded(after.status),
-    kill: isEnded(after.status),
+    pause: session.status === 'paused',
+    resume: session.status !== 'paused' && !isEnded(session.status),
+    terminate: isEnded(session.status),
+    kill: isEnded(session.status),
   };
-  if (isDone[verb]) return { tone: 'good', text: `It is now ${after.status}${reason}.` };
-  return { tone: 'info', text: `Asked for; the session is still ${after.status}${reason}.` };
+  if (!isDone[verb]) return { tone: 'info', text: `Asked for; the session is still ${session.status}${reason}.` };
+  const count = report?.ended.length ?? 0;
+  const proof = count === 0 ? '' : ` ${count} ${count === 1 ? 'process' : 'processes'} ended.`;
+  return { tone: 'good', text: `It is now ${session.status}${reason}.${proof}` };
 }

@@ -22,8 +22,8 @@ export interface Layout {
   isRosterOpen: boolean;
 }
 
-/** A panel holds a conversation in memory; more of them than this is no overview either. */
-export const PANELS_MAX = 48;
+/** As many terminals as the hub streams over one connection; more panels than this are no overview either. */
+export const PANELS_MAX = 32;
 export const COLUMNS_MAX = 6;
 const FOLDED_MAX = 500;
 const SAVE_AFTER_MS = 600;

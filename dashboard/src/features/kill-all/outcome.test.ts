@@ -2,7 +2,6 @@ import { expect, it } from 'vitest';
 import { killTone } from './outcome.ts';
 
 it('a kill counts as done only where the hub says so', () => {
-  expect(['killed', 'done', 'accepted', 'refused', 'failed', 'something new'].map(killTone)).toEqual([
-    'good', 'good', 'neutral', 'bad', 'bad', 'bad',
-  ]);
+  const words = ['killed', 'unreachable', 'unknown', 'survived', 'refused', 'failed', 'something new'];
+  expect(words.map(killTone)).toEqual(['good', 'warn', 'warn', 'bad', 'bad', 'bad', 'bad']);
 });

@@ -1,15 +1,13 @@
 // What became of one session in a kill-all.
 
-/** Ended, under way, or not; a word that is not known counts as not. */
-export function killTone(outcome: string): 'good' | 'neutral' | 'bad' {
+/** Ended, not known, or not ended; a word that this page does not know counts as not. */
+export function killTone(outcome: string): 'good' | 'warn' | 'bad' {
   switch (outcome) {
     case 'killed':
-    case 'done':
-    case 'ok':
-    case 'ended':
       return 'good';
-    case 'accepted':
-      return 'neutral';
+    case 'unknown':
+    case 'unreachable':
+      return 'warn';
     default:
       return 'bad';
   }
