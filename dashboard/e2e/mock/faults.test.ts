@@ -106,13 +106,35 @@ describe('the page', () => {
     const panel = await visitor.open('Saga');
     const log = panel.getByRole('log');
     await until('the end', async () => (await linesIn(panel)).at(-1) === 5_000);
+    await log.hover();
     await until('the beginning', async () => {
-      await log.evaluate((view) => (view.scrollTop = 0));
+      await visitor.page.mouse.wheel(0, -100_000);
       return (await linesIn(panel))[0] === 1;
     }, 50_000);
     await panel.getByRole('button', { name: 'To the end' }).click();
     await until('the end again', async () => (await linesIn(panel)).at(-1) === 5_000);
   }, 90_000);
+
+  it('follows the end through everything that changes its size, and loads a conversation once', async () => {
+    const visitor = await visit(stack.operator);
+    const { sessionId } = await visitor.spawn('e2e-talker', 'Follower');
+    let loads = 0;
+    visitor.page.on('request', (request) => (loads += request.url().includes('/messages') ? 1 : 0));
+    const panel = await visitor.open('Follower');
+    const box = panel.getByLabel('Message to Follower');
+    for (let i = 0; i < 8; i += 1) {
+      // A pending message comes and goes at the end, a notice above it, and the panel changes its size.
+      await box.fill('one\ntwo\nthree');
+      await box.press('Enter');
+      await steer('update', { sessionId, part: i % 2 === 0 ? { error: 'something went wrong' } : { statusReason: `reason ${i}` } });
+      await visitor.page.setViewportSize({ width: 1280 - 40 * i, height: 800 - 30 * i });
+    }
+    await panel.getByText('heard: one').last().waitFor();
+    const last = Math.max(...(await linesIn(panel)));
+    await until('the end is still followed', async () => Math.max(...(await linesIn(panel))) > last + 10);
+    expect(await panel.getByRole('button', { name: /new$|To the end/ }).count()).toBe(0);
+    expect(loads).toBe(1);
+  });
 
   it('folds tools and thoughts, and shows text as text', async () => {
     const visitor = await visit(stack.operator);
