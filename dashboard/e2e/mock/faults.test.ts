@@ -61,6 +61,22 @@ describe('the page', () => {
     await visitor.panel('Unseen end').getByText(/^Ended: killed/).waitFor({ timeout: DEADLINE_MS });
   });
 
+  it('shows sessions of its layout that ended, or are not kept any more, after a reload', async () => {
+    const visitor = await visit(stack.operator);
+    const { sessionId } = await visitor.spawn('e2e-echo', 'Over');
+    const panel = await visitor.open('Over');
+    await visitor.call('POST', `/api/mission-control/sessions/${sessionId}/kill`);
+    await panel.getByText(/^Ended: killed/).waitFor();
+    const { json } = await visitor.call<{ rev: number }>('GET', '/api/mission-control/layout');
+    const layout = { v: 1, panels: [{ id: sessionId }, { id: '01JD8Z2V9Q000000000000GONE' }] };
+    await visitor.call('PUT', '/api/mission-control/layout', { layout, rev: json.rev });
+    await visitor.page.reload();
+    await panel.getByText(/^Ended: killed/).waitFor();
+    await visitor.page.getByText('This session is no longer kept').waitFor();
+    await visitor.page.getByRole('button', { name: 'Close this panel', exact: true }).click();
+    await visitor.page.getByText('This session is no longer kept').waitFor({ state: 'detached' });
+  });
+
   it('asks for sign-in when the hub has forgotten who we are, and goes on with the draft', async () => {
     const visitor = await visit(stack.operator);
     await visitor.spawn('e2e-echo', 'Patient');
@@ -134,6 +150,26 @@ describe('the page', () => {
     await until('the end is still followed', async () => Math.max(...(await linesIn(panel))) > last + 10);
     expect(await panel.getByRole('button', { name: /new$|To the end/ }).count()).toBe(0);
     expect(loads).toBe(1);
+  });
+
+  it('keeps what the hub refused, with its reason, and waits as long as it says', async () => {
+    const visitor = await visit(stack.operator);
+    await visitor.spawn('e2e-echo', 'Busy ear');
+    const panel = await visitor.open('Busy ear');
+    const box = panel.getByLabel('Message to Busy ear');
+    // The eleventh within a minute is too much.
+    for (let i = 1; i <= 11; i += 1) {
+      const answered = visitor.page.waitForResponse((r) => r.url().endsWith('/inject'));
+      await box.fill(`number ${i}`);
+      await box.press('Enter');
+      await answered;
+    }
+    await panel.getByText('not sent').waitFor();
+    expect(await panel.getByText('number 11').count()).toBe(1);
+    expect(await panel.getByRole('alert').innerText()).toMatch(/request/);
+    expect(await panel.getByRole('button', { name: /^Retry in/ }).isDisabled()).toBe(true);
+    await panel.getByRole('button', { name: 'Discard' }).click();
+    await panel.getByText('number 11').waitFor({ state: 'detached' });
   });
 
   it('folds tools and thoughts, and shows text as text', async () => {

@@ -6,7 +6,7 @@ import { getContext, setContext } from 'svelte';
 import { HubClient } from '../api/client.ts';
 import { ApiError } from '../api/errors.ts';
 import { HubStream, type Connection, type TerminalPiece } from '../api/stream.ts';
-import type { StreamEvent } from '../api/types.ts';
+import type { Session, StreamEvent } from '../api/types.ts';
 import { api } from '../routes.ts';
 import { AccountStore } from './account.svelte.ts';
 import { Actions } from './actions.ts';
@@ -25,7 +25,12 @@ import { Toasts } from './toasts.svelte.ts';
 const FIRST_PANELS = 4;
 
 /** What is known of a session that a panel wants. */
-export type Lookup = { state: 'found' } | { state: 'loading' } | { state: 'unknown' } | { state: 'failed'; error: unknown };
+export type Lookup =
+  | { state: 'found' }
+  | { state: 'notAsked' }
+  | { state: 'loading' }
+  | { state: 'unknown' }
+  | { state: 'failed'; error: unknown };
 
 export class Mission {
   connection = $state.raw<Connection>({ state: 'connecting' });
@@ -95,6 +100,14 @@ export class Mission {
     this.#stream.hurry();
   }
 
+  /** How a session is best seen at first: a terminal that has said nothing in messages, as a terminal. */
+  defaultView(session: Session): PanelView {
+    const profiles = this.fleet.nodes.get(session.node)?.profiles ?? [];
+    const protocol = profiles.find((profile) => profile.name === session.profile)?.protocol;
+    const isSilent = session.lastSeq === 0 && !isEnded(session.status);
+    return isSilent && protocol === 'terminal' && session.provider === 'pty' ? 'terminal' : 'conversation';
+  }
+
   /** Opens a panel for a session, if there is room. */
   openPanel(id: string, view: PanelView): void {
     if (this.layout.open(id, view)) return;
@@ -131,7 +144,7 @@ export class Mission {
   }
 
   lookup(id: string): Lookup {
-    return this.fleet.cell(id) !== null ? { state: 'found' } : (this.#lookups.get(id) ?? { state: 'loading' });
+    return this.fleet.cell(id) !== null ? { state: 'found' } : (this.#lookups.get(id) ?? { state: 'notAsked' });
   }
 
   /** Asks for a session that the stream does not tell of: one that has ended. */
@@ -209,7 +222,7 @@ export class Mission {
     if (this.layout.isFirstVisit && this.layout.layout.panels.length === 0) {
       this.layout.isFirstVisit = false;
       for (const session of this.fleet.active.slice(0, FIRST_PANELS)) {
-        this.layout.open(session.sessionId, defaultView(session));
+        this.layout.open(session.sessionId, this.defaultView(session));
       }
     }
   }
@@ -244,13 +257,6 @@ export class Mission {
   #setLookup(id: string, lookup: Lookup): void {
     this.#lookups = new Map(this.#lookups).set(id, lookup);
   }
-}
-
-/** A terminal that says nothing in messages is best seen as a terminal. */
-export function defaultView(session: { capabilities: string[]; lastSeq: number; status: string }): PanelView {
-  return session.capabilities.includes('terminal') && session.lastSeq === 0 && !isEnded(session.status)
-    ? 'terminal'
-    : 'conversation';
 }
 
 const KEY = Symbol('mission');
