@@ -222,6 +222,28 @@ describe('the page', () => {
     await until('a key arrives', async () => typed.length > 0);
   });
 
+  it('sizes a terminal once for whoever starts it, and for nobody who only watches', async () => {
+    const visitor = await visit(stack.operator);
+    const sizes: { cols: number; rows: number }[] = [];
+    visitor.page.on('request', (request) => {
+      if (request.url().endsWith('/terminal/resize')) sizes.push(request.postDataJSON());
+    });
+    await visitor.page.getByRole('button', { name: 'New session' }).first().click();
+    const dialog = visitor.page.getByRole('dialog', { name: 'New session' });
+    await dialog.getByRole('radio', { name: /Shell/ }).check({ force: true });
+    await dialog.getByLabel('Title (optional)').fill('My shell');
+    await dialog.getByRole('button', { name: 'Start' }).click();
+    await until('it is sized', async () => sizes.length > 0);
+    const panel = visitor.panel('My shell');
+    await until('letters are readable', async () =>
+      panel.locator('.xterm-rows').evaluate((rows) => parseFloat(getComputedStyle(rows).fontSize) >= 11),
+    );
+    expect(sizes[0]?.cols).toBeGreaterThan(80);
+    await visitor.page.reload();
+    await until('it is drawn again', async () => (await panel.locator('.xterm-rows').innerText()).includes('Welcome'));
+    expect(sizes).toHaveLength(1);
+  });
+
   it('has something to say where there is nothing to show', async () => {
     const visitor = await visit(stack.operator);
     await visitor.page.getByRole('heading', { name: 'No session yet' }).waitFor();

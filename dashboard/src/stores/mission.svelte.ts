@@ -6,7 +6,7 @@ import { getContext, setContext } from 'svelte';
 import { HubClient } from '../api/client.ts';
 import { ApiError } from '../api/errors.ts';
 import { HubStream, type Connection, type TerminalPiece } from '../api/stream.ts';
-import type { Session, StreamEvent } from '../api/types.ts';
+import type { Session, SpawnRequest, StreamEvent } from '../api/types.ts';
 import { api } from '../routes.ts';
 import { AccountStore } from './account.svelte.ts';
 import { Actions } from './actions.ts';
@@ -46,6 +46,8 @@ export class Mission {
   readonly sends: Sends;
   readonly actions: Actions;
   #lookups = $state.raw<ReadonlyMap<string, Lookup>>(new Map());
+  /** Sessions that were started here and whose terminal has not been shown yet. */
+  readonly #started = new Set<string>();
   readonly #conversations = new Map<string, { conversation: Conversation; users: number }>();
   readonly #stream: HubStream;
 
@@ -98,6 +100,19 @@ export class Mission {
   /** Tries to connect at once. */
   reconnect(): void {
     this.#stream.hurry();
+  }
+
+  /** Starts a session and opens its panel. */
+  async spawn(request: SpawnRequest): Promise<void> {
+    const session = await this.client.spawn(request);
+    this.#started.add(session.sessionId);
+    this.fleet.learn([session]);
+    this.openPanel(session.sessionId, this.defaultView(session));
+  }
+
+  /** True once for a session that this person has just started: its terminal is theirs to size. */
+  takeStarted(id: string): boolean {
+    return this.#started.delete(id);
   }
 
   /** How a session is best seen at first: a terminal that has said nothing in messages, as a terminal. */
