@@ -290,6 +290,8 @@ describe('the page', () => {
     expect(nodes).toBeLessThan(15_000);
     expect([state.streams, visitor.openStreams.size]).toEqual([1, 1]);
     for (const title of titles) {
+      await visitor.panel(title).scrollIntoViewIfNeeded();
+      await until(`${title} is drawn`, async () => (await linesIn(visitor.panel(title))).length > 3);
       const lines = await linesIn(visitor.panel(title));
       expect(lines).toEqual(lines.map((_, i) => (lines[0] ?? 0) + i));
     }

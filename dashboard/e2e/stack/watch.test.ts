@@ -51,6 +51,7 @@ describe('watching', () => {
     for (const title of titles) await visitor.open(title);
     for (const title of titles) {
       const panel = visitor.panel(title);
+      await panel.scrollIntoViewIfNeeded();
       await until(`${title} is live`, async () => (await linesIn(panel)).length > 0);
       const before = Math.max(...(await linesIn(panel)));
       await until(`${title} goes on`, async () => Math.max(...(await linesIn(panel))) > before);

@@ -4,7 +4,7 @@
 // 1. Live first, history second: messages that arrive while a page is on its way are kept and merged by `seq`.
 // 2. A hole is asked for until it is filled, a few times with growing waits (the store may lag behind the stream);
 //    then it is shown as a gap.
-// 3. What changes between two frames costs one redraw: readers depend on `version` alone.
+// 3. What changes between two frames costs one redraw: readers depend on `version` alone. What nobody sees costs none.
 
 import type { HubClient } from '../api/client.ts';
 import { errorText, type ErrorText } from '../api/errors.ts';
@@ -49,7 +49,8 @@ export class Conversation {
   #isFollowing = true;
   #isFilling = false;
   readonly #abort = new AbortController();
-  readonly #changed = perFrame(() => this.#flush(), REDRAW_PAUSE_MS);
+  #isSeen = true;
+  readonly #redraw = perFrame(() => this.#flush(), REDRAW_PAUSE_MS);
 
   constructor(client: HubClient, sessionId: string) {
     this.#client = client;
@@ -98,6 +99,12 @@ export class Conversation {
   /** True while the end of the conversation is in view: then the oldest part is let go, else the newest. */
   set isFollowing(value: boolean) {
     this.#isFollowing = value;
+  }
+
+  /** True while it is on the screen. */
+  set isSeen(value: boolean) {
+    this.#isSeen = value;
+    if (value) this.#redraw();
   }
 
   onMessage(message: Message): void {
@@ -214,6 +221,10 @@ export class Conversation {
     } catch {
       // The next message shows the hole, and that is asked for again.
     }
+  }
+
+  #changed(): void {
+    if (this.#isSeen) this.#redraw();
   }
 
   #flush(): void {

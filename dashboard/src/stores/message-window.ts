@@ -8,9 +8,9 @@
 
 import type { Message } from '../api/types.ts';
 
-/** Enough to scroll through at leisure; twenty panels of it are a few tens of megabytes at worst. */
-export const WINDOW_MESSAGES_MAX = 1500;
-/** Characters of content; one message may have 256 Ki of them. */
+/** Some screens full; what is further up is fetched when somebody scrolls there. */
+export const WINDOW_MESSAGES_MAX = 600;
+/** Characters of content, of which one message may have 256 Ki: some ten megabytes in a panel at worst. */
 export const WINDOW_CHARS_MAX = 3_000_000;
 /** While somebody reads further up, the newest part may grow to this many times the bounds before it is let go. */
 const READING_SLACK = 2;
