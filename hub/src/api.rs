@@ -176,8 +176,16 @@ pub fn openapi() -> OpenApi {
                 Access::SignedIn => "Needs a signed-in user.".to_owned(),
                 Access::AtLeast(role) => format!("Needs the role {role}."),
             };
-            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
-            for operation in operations.into_iter().flatten() {
+            let operations = [
+                ("get", &mut item.get),
+                ("put", &mut item.put),
+                ("post", &mut item.post),
+                ("delete", &mut item.delete),
+                ("patch", &mut item.patch),
+            ];
+            for (method, operation) in operations {
+                let Some(operation) = operation else { continue };
+                operation.operation_id = Some(operation_id(method, &path));
                 let said = operation.description.take().unwrap_or_default();
                 operation.description = Some(format!("{said}\n\n{access}").trim().to_owned());
             }
@@ -195,6 +203,14 @@ pub fn openapi() -> OpenApi {
     components.schemas.insert("ErrorDetail".into(), detail);
     sse::add_event_schemas(components);
     api
+}
+
+/// `post` and `/api/mission-control/sessions/{id}/kill` give `postMissionControlSessionsIdKill`: unique, as the paths
+/// are.
+fn operation_id(method: &str, path: &str) -> String {
+    let words = path.trim_start_matches("/api").split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty());
+    let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
+    words.fold(method.to_owned(), |id, word| id + &capital(word))
 }
 
 /// The whole server.
@@ -343,11 +359,13 @@ mod tests {
     #[test]
     fn the_document_has_every_route() {
         let document = serde_json::to_value(openapi()).unwrap();
+        let mut ids = std::collections::BTreeSet::new();
         for route in table() {
             for method in &route.methods {
                 let operation = &document["paths"][&route.path][method.as_str().to_lowercase()];
                 assert!(operation.is_object(), "{method} {}", route.path);
                 assert!(operation["summary"].is_string(), "{method} {} says nothing of itself", route.path);
+                assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{operation}");
             }
         }
         let text = document.to_string();

@@ -58,6 +58,25 @@ impl Dashboard {
         Ok(npm)
     }
 
+    /// What its end-to-end tests want a node to be able to start.
+    pub fn e2e_node_config(&self) -> PathBuf {
+        self.dir.join("e2e/node.toml")
+    }
+
+    /// Makes its types from the hub's OpenAPI document, or (`check`) fails if they are others.
+    pub fn types(&self, hub: &Path, check: bool) -> anyhow::Result<()> {
+        let document = Command::new(hub).arg("openapi").output().with_context(|| format!("run {}", hub.display()))?;
+        anyhow::ensure!(document.status.success(), "{} openapi: {}", hub.display(), document.status);
+        let file = self.dir.join("node_modules/.mosaic-openapi.json");
+        std::fs::write(&file, document.stdout).with_context(|| format!("write {}", file.display()))?;
+        let mut npm = self.script_command("gen")?;
+        npm.arg("--").arg(&file);
+        if check {
+            npm.arg("--check");
+        }
+        run::run(&mut npm)
+    }
+
     fn npm(&self) -> anyhow::Result<Command> {
         let bin = self.node.parent().unwrap_or(Path::new("/")).to_owned();
         let mut npm = Command::new(bin.join("npm"));

@@ -5,6 +5,7 @@
 //! | `cargo xtask up` | builds and runs everything on this machine, with one live session to look at |
 //! | `cargo xtask test` | all tests against the real components; `--fast` leaves out the browser |
 //! | `cargo xtask bench` | how fast and how light it is, each figure beside its baseline |
+//! | `cargo xtask codegen` | makes what is generated and committed: the page's types, the page of subjects |
 //! | `cargo xtask tidy` | the rules of the house that a compiler does not check |
 //! | `cargo xtask tools` | fetches the programs that the others need into a cache folder |
 //!
@@ -44,6 +45,7 @@ cargo xtask COMMAND
   test    everything that must hold, against the real components
             --fast                without the browser, Docker and OpenClaw
   bench   how fast and how light it is, with the baselines of the same run
+  codegen makes what is generated and committed
   tidy    the rules of the house that a compiler does not check
   tools   fetches the programs that up and test need
 ";
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         "up" => up::run(&arguments),
         "test" => test::run(&arguments),
         "bench" => bench::run(&arguments),
+        "codegen" => test::codegen(&arguments),
         "tidy" => tidy::run(&arguments),
         "tools" => tools::run(&arguments),
         "" | "help" | "--help" | "-h" => {

@@ -31,7 +31,12 @@ pub(crate) fn target() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty()) {
         // Cargo takes it relative to where it was started, which is where we are.
         Some(dir) => std::path::absolute(&dir).unwrap_or_else(|_| dir.into()),
-        None => root().join("target"),
+        // Cargo's own configuration may say another folder; we were built into it, as TARGET/debug/xtask.
+        None => {
+            let own = std::env::current_exe().ok();
+            let target = own.as_deref().and_then(Path::parent).and_then(Path::parent);
+            target.map_or_else(|| root().join("target"), Path::to_owned)
+        }
     }
 }
 

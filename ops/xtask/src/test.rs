@@ -12,6 +12,17 @@ use serde_json::Value;
 use crate::dashboard::Dashboard;
 use crate::{project, run, say, tidy, tools};
 
+/// `cargo xtask codegen`: makes what is generated and committed.
+pub(crate) fn codegen(arguments: &[String]) -> anyhow::Result<()> {
+    crate::no_arguments(arguments)?;
+    run::listen()?;
+    run::run(cargo().args(["build", "--workspace", "--bins"]))?;
+    let page = Dashboard::find()?.context("no dashboard in this tree")?;
+    page.install()?;
+    page.types(&project::profile_dir("dev").join("mosaic-hub"), false)?;
+    run::run(cargo().args(["test", "--workspace", "--test", "subjects_page"]).env("MOSAIC_SUBJECTS", "write"))
+}
+
 /// How long the whole stack may take to be ready once it is built.
 const READY_WITHIN: Duration = Duration::from_secs(600);
 /// How long it may take to end.
@@ -50,6 +61,10 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
     step("clippy", || run::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])))?;
     step("build", || run::run(cargo().args(["build", "--workspace", "--bins"])))?;
+    if let Some(page) = &page {
+        let hub = project::profile_dir("dev").join("mosaic-hub");
+        step("page: types are those of the hub", || page.types(&hub, true))?;
+    }
     step("tests", || {
         let mut nextest = Command::new(&programs.nextest);
         nextest.current_dir(project::root()).args(["nextest", "run", "--workspace"]);
@@ -125,6 +140,7 @@ fn browser(page: &Dashboard, chromium: &Path) -> anyhow::Result<()> {
     let data = std::env::temp_dir().join(format!("mosaic-e2e-{}", std::process::id()));
     let mut up = Command::new(std::env::current_exe().context("our own path")?);
     up.args(["up", "--json", "--port", "0", "--nats-port", "0", "--profile", "dev", "--data"]).arg(&data);
+    up.arg("--node-config").arg(page.e2e_node_config());
     let tested = with_stack(&mut up, |ready| {
         let mut e2e = page.script_command("e2e")?;
         for (variable, pointer) in [
