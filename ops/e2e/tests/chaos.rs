@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
-use testkit::{Person, Stack, proc, wait_until};
+use testkit::{Events, Person, Stack, proc, wait_until};
 
 const LINES: u64 = 20_000;
 const WITHIN: Duration = Duration::from_secs(240);
@@ -20,31 +20,28 @@ command = ["bash", "-c", "for i in $(seq 1 20000); do echo $i; [ $((i % 100)) = 
 "#;
 
 /// Reads a stream until all lines were seen, reconnecting with the last id whenever it breaks.
-async fn watch(stack_url: String, person: Person, session: String) -> BTreeMap<u64, u32> {
-    let person = person.at(stack_url);
-    let (mut seen, mut last_id) = (BTreeMap::new(), None::<String>);
-    while (seen.len() as u64) < LINES {
-        let mut request = person.request(reqwest::Method::GET, "/api/mission-control/stream?sessions=*");
-        if let Some(id) = &last_id {
-            request = request.header("Last-Event-ID", id);
-        }
-        let Ok(answer) = request.send().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let mut events = testkit::Events::of(answer);
+async fn watch(person: Person, mut events: Events, session: String) -> BTreeMap<u64, u32> {
+    let mut seen = BTreeMap::new();
+    loop {
         while let Some(event) = events.next().await {
             assert_ne!(event.name, "gap", "{event:?}");
             if event.name == "message" && event.data["sessionId"] == session.as_str() && event.data["role"] == "agent" {
                 *seen.entry(event.data["content"].as_str().unwrap().parse().unwrap()).or_default() += 1;
             }
-            last_id = event.id.or(last_id);
             if seen.len() as u64 == LINES {
-                break;
+                return seen;
             }
         }
+        let last_id = events.last_id.clone().unwrap();
+        events = wait_until("the stream is there again", WITHIN, async || {
+            let request = person.request(reqwest::Method::GET, "/api/mission-control/stream?sessions=*");
+            let answer = request.header("Last-Event-ID", &last_id).send().await.ok()?;
+            answer.status().is_success().then(|| Events::of(answer))
+        })
+        .await
+        .unwrap();
+        events.last_id = Some(last_id);
     }
-    seen
 }
 
 async fn survive(environment: &[(&str, &str)]) {
@@ -52,9 +49,11 @@ async fn survive(environment: &[(&str, &str)]) {
     let operator = stack.person("operator").await.unwrap();
     let node = stack.said("/node").unwrap();
     // The watcher is there before the first line.
+    let mut events = operator.events("/api/mission-control/stream?sessions=*").await.unwrap();
+    events.expect("ready").await.unwrap();
     let session = operator.spawn(node, "counter").await.unwrap();
     let mut watcher = tokio::task::JoinSet::new();
-    watcher.spawn(watch(stack.url().unwrap().to_owned(), operator.clone(), session.clone()));
+    watcher.spawn_local(watch(operator.clone(), events, session.clone()));
     let pid = wait_until("the agent runs", WITHIN, async || {
         let session = operator.session(&session).await.ok()?;
         session["metadata"]["pid"].as_u64()
@@ -104,11 +103,11 @@ async fn survive(environment: &[(&str, &str)]) {
 
 #[tokio::test]
 async fn twenty_thousand_lines_survive_every_kill() {
-    survive(&[]).await;
+    tokio::task::LocalSet::new().run_until(survive(&[])).await;
 }
 
 /// The store's engine loses its last transaction on a kill once its memtable has rotated: only a small one shows it.
 #[tokio::test]
 async fn twenty_thousand_lines_survive_every_kill_with_a_small_memtable() {
-    survive(&[("MOSAIC_STORE_MEMTABLE_BYTES", "1048576")]).await;
+    tokio::task::LocalSet::new().run_until(survive(&[("MOSAIC_STORE_MEMTABLE_BYTES", "1048576")])).await;
 }

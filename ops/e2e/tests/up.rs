@@ -1,7 +1,5 @@
 //! What a newcomer does: up, look, Ctrl-C, up again. And what a stranger with a NATS client sees.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::io::BufRead;
 use std::process::{Command, Stdio};
 use std::time::Duration;
