@@ -19,6 +19,7 @@
 //! [outbox]
 //! max_bytes_per_session = 268435456
 //! max_bytes = 2147483648
+//! lag_s = 30                       # kept after the bus has it: longer than the server's sync_interval
 //! [terminal]
 //! max_bytes_per_s = 524288         # published per session; what is over is only in the log of the session
 //! [[profile]]                      # what may be started: see `providers::Profile`
@@ -48,6 +49,9 @@ const DEFAULT_SESSION_BYTES: u64 = 256 * MIB;
 const DEFAULT_TOTAL_BYTES: u64 = 2048 * MIB;
 /// Least that works: several segments, each of which can hold a few of the largest messages.
 const MIN_OUTBOX_BYTES: u64 = 4 * MIB;
+/// How long what the bus has is kept, by default: three times the `sync_interval` of our servers.
+const DEFAULT_LAG_S: u64 = 30;
+const MAX_LAG_S: u64 = 3_600;
 /// Terminal output published per second and session, by default: some ten full screens.
 const DEFAULT_TERMINAL_RATE: u64 = 512 * 1024;
 /// Least that works: one piece of the largest size per second.
@@ -102,7 +106,7 @@ section!(RawNode {
 });
 section!(RawNats { url: Urls, creds: PathBuf });
 section!(RawTrust { command_keys: Vec<String>, });
-section!(RawOutbox { max_bytes_per_session: u64, max_bytes: u64 });
+section!(RawOutbox { max_bytes_per_session: u64, max_bytes: u64, lag_s: u64 });
 section!(RawTerminal { max_bytes_per_s: u64 });
 
 /// One address, or several.
@@ -151,6 +155,8 @@ pub struct Config {
     pub command_keys: Vec<String>,
     /// Bounds of the outboxes.
     pub limits: Limits,
+    /// How long what the bus has is kept here, in case it forgets it.
+    pub lag: Duration,
     /// Terminal output published per second and session, in bytes.
     pub terminal_rate: u64,
     /// What may be started, by name.
@@ -306,6 +312,10 @@ impl Raw {
         if limits.total_bytes < limits.session_bytes {
             wrong("outbox.max_bytes", format!("{} is less than max_bytes_per_session", limits.total_bytes));
         }
+        let lag_s = outbox.lag_s.unwrap_or(DEFAULT_LAG_S);
+        if !(1..=MAX_LAG_S).contains(&lag_s) {
+            wrong("outbox.lag_s", format!("{lag_s} must be 1 to {MAX_LAG_S}"));
+        }
         let terminal_rate = terminal.max_bytes_per_s.unwrap_or(DEFAULT_TERMINAL_RATE);
         if terminal_rate < MIN_TERMINAL_RATE {
             let text = format!("{terminal_rate} is too small; at least {MIN_TERMINAL_RATE}");
@@ -340,6 +350,7 @@ impl Raw {
                 creds,
                 command_keys,
                 limits,
+                lag: Duration::from_secs(lag_s),
                 terminal_rate,
                 profiles,
             }),

@@ -108,6 +108,7 @@ pub async fn run(config: Config, registry: Registry, cancel: CancellationToken) 
         outgoing,
         counters: counters.clone(),
         backlog: backlog.clone(),
+        lag: config.lag,
     };
     let heartbeat = Heartbeat {
         client,
