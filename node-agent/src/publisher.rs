@@ -385,10 +385,9 @@ impl Publisher {
             if let Err(error) = lane.trim(now, self.setup.lag) {
                 tracing::error!(session_id = %session, error = %chain(&error), "the outbox cannot be trimmed");
             }
-            let (backlog, all) = (lane.backlog(), lane.outlet.files.last().max(1));
+            let (files, backlog) = (&lane.outlet.files, lane.backlog());
             records += backlog;
-            bytes += lane.outlet.files.bytes().saturating_mul(backlog)
-                / all.saturating_sub(lane.outlet.files.floor()).max(1);
+            bytes += files.bytes().saturating_mul(backlog) / files.count_behind(0).max(1);
         }
         self.setup.backlog.records.store(records, Ordering::Relaxed);
         self.setup.backlog.bytes.store(bytes, Ordering::Relaxed);

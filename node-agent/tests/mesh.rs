@@ -9,3 +9,5 @@ mod faults;
 mod harness;
 #[path = "mesh/life.rs"]
 mod life;
+#[path = "mesh/terminal.rs"]
+mod terminal;

@@ -232,6 +232,7 @@ fn numbers_can_be_left_out() {
     outbox.commit().unwrap();
     let numbers: Vec<_> = all(&outbox, 9).iter().map(|record| record.number).collect();
     assert_eq!(numbers, [10, 11, 100_000_012, 100_000_013]);
+    assert_eq!((outbox.files().count_behind(9), outbox.files().count_behind(100_000_012)), (4, 1));
 }
 
 #[test]

@@ -101,6 +101,12 @@ impl Files {
         self.lock().segments.back().map_or(0, |segment| segment.last)
     }
 
+    /// How many records there are behind `number`.
+    pub fn count_behind(&self, number: u64) -> u64 {
+        let behind = |segment: &Segment| segment.last.saturating_sub(number.max(segment.first.saturating_sub(1)));
+        self.lock().segments.iter().map(behind).sum()
+    }
+
     /// The last record that need not be sent again.
     pub fn floor(&self) -> u64 {
         self.lock().floor

@@ -124,7 +124,7 @@ impl Lane {
 
     /// Records that the bus has not acknowledged.
     pub fn backlog(&self) -> u64 {
-        self.outlet.files.last().saturating_sub(self.acked)
+        self.outlet.files.count_behind(self.acked)
     }
 
     /// True for a snapshot that must not be sent again.

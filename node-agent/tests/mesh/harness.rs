@@ -32,6 +32,17 @@ pub struct Mesh {
     pub folder: tempfile::TempDir,
 }
 
+impl Drop for Mesh {
+    /// Leaves no agent behind, whatever became of the test.
+    fn drop(&mut self) {
+        self.node = None;
+        let has_terminals = std::fs::read_dir(self.folder.path().join("data/pty")).is_ok_and(|dir| dir.count() > 0);
+        if has_terminals {
+            let _ = self.program(&["stop-sessions"]).output();
+        }
+    }
+}
+
 pub fn workspace() -> WorkspaceId {
     WorkspaceId::new("default").unwrap()
 }
