@@ -14,6 +14,7 @@
 //! [nats]
 //! url = "nats://127.0.0.1:4222"    # MOSAIC_NATS_URL; or a list (there: separated by commas)
 //! creds = "/etc/mosaic/node.creds" # MOSAIC_NATS_CREDS
+//! ca = "/etc/mosaic/ca.pem"        # trusted beside the system's, for tls:// addresses; none by default
 //! [trust]
 //! command_keys = ["VABC…"]         # MOSAIC_COMMAND_KEYS; public nkeys whose commands are obeyed
 //! [outbox]
@@ -104,7 +105,7 @@ section!(RawNode {
     log: String,
     log_format: LogFormat,
 });
-section!(RawNats { url: Urls, creds: PathBuf });
+section!(RawNats { url: Urls, creds: PathBuf, ca: PathBuf });
 section!(RawTrust { command_keys: Vec<String>, });
 section!(RawOutbox { max_bytes_per_session: u64, max_bytes: u64, lag_s: u64 });
 section!(RawTerminal { max_bytes_per_s: u64 });
@@ -151,6 +152,8 @@ pub struct Config {
     pub nats_urls: Vec<String>,
     /// Credentials for them.
     pub creds: PathBuf,
+    /// Certificates trusted beside the system's.
+    pub ca: Option<PathBuf>,
     /// Public nkeys whose commands are obeyed.
     pub command_keys: Vec<String>,
     /// Bounds of the outboxes.
@@ -293,6 +296,9 @@ impl Raw {
         {
             wrong("nats.creds", error.to_string());
         }
+        if let Some(ca) = nats.ca.as_ref().filter(|ca| !ca.is_file()) {
+            wrong("nats.ca", format!("{ca:?} is not a file"));
+        }
         let command_keys = trust.command_keys.unwrap_or_default();
         for key in &command_keys {
             let kind = nkeys::KeyPair::from_public_key(key).map(|key| key.key_pair_type());
@@ -348,6 +354,7 @@ impl Raw {
                 log_format: node.log_format.unwrap_or_default(),
                 nats_urls,
                 creds,
+                ca: nats.ca,
                 command_keys,
                 limits,
                 lag: Duration::from_secs(lag_s),

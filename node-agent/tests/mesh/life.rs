@@ -189,3 +189,23 @@ async fn the_node_tells_its_state_and_that_it_leaves() {
     let again = mesh.wait_for_session(&id, "it tells on", |s| s.last_seq == 2).await;
     assert!(again.rev > session.rev);
 }
+
+/// Promise: a node agent costs next to nothing.
+#[tokio::test]
+async fn a_node_agent_is_light() {
+    const MAX_KIB: u64 = 24 * 1024;
+    const MAX_CPU: f64 = 0.02;
+    let mut mesh = Mesh::start(&echo("talk", &[])).await;
+    let id = mesh.spawn("talk").await;
+    mesh.must(mesh.inject_of(&id, "hello")).await;
+    mesh.wait_for_messages(&id, 2).await;
+    let pid = mesh.node().pid();
+    let used = |pid| testkit::proc::cpu(&[testkit::proc::stat(pid).unwrap()]);
+    let (before, begun) = (used(pid), std::time::Instant::now());
+    // A span to measure over, not a condition to wait for.
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    let share = (used(pid) - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+    let kib = testkit::proc::rss_kib(pid);
+    assert!(kib <= MAX_KIB, "{kib} KiB resident");
+    assert!(share <= MAX_CPU, "{:.2} % of a processor while idle", share * 100.0);
+}
