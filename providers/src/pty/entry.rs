@@ -40,6 +40,8 @@ pub(crate) struct Entry {
     checkpoints: Mutex<Vec<u64>>,
     learned: Mutex<Learned>,
     recovering: tokio::sync::Mutex<()>,
+    /// Who wants its end, where the holder could not be told.
+    intent: Mutex<Option<Intent>>,
 }
 
 /// What the events of the session say.
@@ -63,6 +65,7 @@ impl Entry {
             checkpoints: Mutex::new(checkpoints),
             learned: Mutex::default(),
             recovering: tokio::sync::Mutex::new(()),
+            intent: Mutex::default(),
         }
     }
 
@@ -154,9 +157,15 @@ impl Entry {
         tokio::task::spawn_blocking(move || dir.state()).await.unwrap_or_else(|error| Err(missing(error)))
     }
 
+    /// Remembers who wants its end, for when its holder is found dead.
+    pub fn intend(&self, intent: Intent) {
+        *lock(&self.intent) = Some(intent);
+    }
+
     /// Brings it to its end if its holder is dead.
-    pub async fn recover(&self, intent: Option<Intent>) -> Result<Found, RecoveryError> {
+    pub async fn recover(&self) -> Result<Found, RecoveryError> {
         let _one_at_a_time = self.recovering.lock().await;
+        let intent = lock(&self.intent).clone();
         let (dir, spec) = (self.dir.clone(), self.spec.clone());
         let recovered = tokio::task::spawn_blocking(move || recovery::recover(&dir, &spec, intent));
         // Only a shutdown of the runtime cancels it.

@@ -96,7 +96,7 @@ impl Feed {
                 }
                 continue;
             }
-            if let Err(error) = self.entry.recover(None).await {
+            if let Err(error) = self.entry.recover().await {
                 tracing::error!(session_id = %self.entry.id, %error, "a session could not be brought to its end");
                 return;
             }
@@ -211,6 +211,7 @@ impl Feed {
             }
             for block in blocks {
                 if !self.block(&block).await {
+                    self.tell_lost_end().await;
                     return Ok(());
                 }
             }

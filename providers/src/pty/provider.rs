@@ -127,7 +127,7 @@ impl PtyProvider {
         self.tasks.spawn(async move {
             let recover = async {
                 if entry.exit().await.is_none()
-                    && let Err(error) = entry.recover(None).await
+                    && let Err(error) = entry.recover().await
                 {
                     tracing::error!(session_id = %entry.id, %error, "a session could not be brought to its end");
                 }
@@ -165,7 +165,7 @@ impl PtyProvider {
                 }
             }),
             CallError::Deadline(seconds) => Err(ProviderError::Deadline { doing: doing.into(), seconds }),
-            CallError::Protocol(_) if error.is_gone() => match entry.recover(None).await {
+            CallError::Protocol(_) if error.is_gone() => match entry.recover().await {
                 Ok(Found::Ended(exit)) => {
                     Err(ProviderError::WrongState { status: exit.end.status, reason: exit.end.reason })
                 }
@@ -184,13 +184,14 @@ impl PtyProvider {
     /// Kills a session whose holder does not answer: the holder first, then all that is left.
     async fn kill_holder(&self, entry: &Entry, by: &Operator) -> Result<EndReport, ProviderError> {
         tracing::warn!(session_id = %entry.id, "holder does not answer a kill; it is killed too");
+        // Known before anybody can find it dead.
+        entry.intend(Intent { action: EndAction::Kill, by: by.clone(), at: clock::now_micros() });
         if let Ok(state) = entry.state().await {
             state.holder.signal(rustix::process::Signal::KILL);
         }
-        let intent = Intent { action: EndAction::Kill, by: by.clone(), at: clock::now_micros() };
         let until = tokio::time::Instant::now() + LEAVE_WITHIN;
         loop {
-            match entry.recover(Some(intent.clone())).await {
+            match entry.recover().await {
                 Ok(Found::Ended(exit)) => {
                     let gone = || ProviderError::WrongState {
                         status: exit.end.status.clone(),
@@ -391,7 +392,7 @@ impl AgentProvider for PtyProvider {
         // Until its start is over there is no log.
         drop(entry.starting.lock().await);
         if entry.exit().await.is_none() && !entry.is_held() {
-            entry.recover(None).await.map_err(|error| unreachable_holder("subscribing", Some(error)))?;
+            entry.recover().await.map_err(|error| unreachable_holder("subscribing", Some(error)))?;
         }
         let (sender, receiver) = mpsc::channel(FEED_CAPACITY);
         let opened = tokio::task::spawn_blocking(move || Feed::open(entry, from, sender)).await;
@@ -437,7 +438,7 @@ impl AgentProvider for PtyProvider {
         if let Err(error) = started {
             lock(&self.sessions).remove(&request.session_id);
             // What little there may be is killed and taken away; what cannot be is found at the next start.
-            let _ = entry.recover(None).await;
+            let _ = entry.recover().await;
             let _ = tokio::fs::remove_dir_all(entry.dir.path()).await;
             return Err(error);
         }
@@ -488,10 +489,6 @@ impl AgentProvider for PtyProvider {
             Ok(Answer::Killed(report)) => Ok(report),
             Ok(_) | Err(ProviderError::Deadline { .. } | ProviderError::Unavailable { .. }) => {
                 self.kill_holder(&entry, by).await
-            }
-            Err(ProviderError::WrongState { status, reason }) if status.is_terminal() => {
-                let report = entry.exit().await.and_then(|exit| exit.end.report);
-                report.ok_or(ProviderError::WrongState { status, reason })
             }
             Err(error) => Err(error),
         }

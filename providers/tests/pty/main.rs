@@ -1,6 +1,8 @@
 //! Terminal sessions, with real processes, real terminals and real holders.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod containment;
 mod ending;
 mod harness;
 mod lines;
+mod restart;
