@@ -3,6 +3,8 @@
 
 mod containment;
 mod ending;
+mod flow;
 mod harness;
 mod lines;
+mod protocol;
 mod restart;

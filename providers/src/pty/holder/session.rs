@@ -414,7 +414,10 @@ impl Session {
     }
 
     fn next_silence(&self) -> Option<Instant> {
-        self.emulator.as_ref()?;
+        // Output that is not read is no silence.
+        if self.emulator.is_none() || self.flow.is_full(self.parts.log.end()) {
+            return None;
+        }
         let silence = self.last_output + *SILENCES.get(self.silences)?;
         Some(if self.silences == 0 { silence.min(self.busy + BUSY) } else { silence })
     }
