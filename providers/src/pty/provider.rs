@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus_schema::{EndReport, MessageId, Operator, ProviderName, SessionId, Status, TerminalSize, TerminalSnapshot};
+use bus_schema::{
+    Capability, EndReport, MessageId, Operator, ProviderName, SessionId, Status, TerminalSize, TerminalSnapshot,
+};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -136,6 +138,7 @@ impl PtyProvider {
         });
     }
 
+    /// A session of its own.
     fn entry(&self, id: &SessionId) -> Result<Arc<Entry>, ProviderError> {
         match lock(&self.sessions).get(id) {
             Some(Slot::Known(entry)) => Ok(Arc::clone(entry)),
@@ -143,6 +146,39 @@ impl PtyProvider {
                 Err(ProviderError::Unavailable { what: format!("session {id} is left alone: {error}"), source: None })
             }
             None => Err(ProviderError::UnknownSession(id.clone())),
+        }
+    }
+
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        let known = |slot: &Slot| match slot {
+            Slot::Known(entry) => Some(Arc::clone(entry)),
+            Slot::Unreadable(_) => None,
+        };
+        lock(&self.sessions).values().filter_map(known).collect()
+    }
+
+    /// The session that said it started the one with this id, and what is known of that.
+    async fn parent_of(&self, id: &SessionId) -> Option<(Arc<Entry>, SessionInfo)> {
+        // Few are asked for, and the files know.
+        for entry in self.entries() {
+            if let Some(info) = entry.children().await.into_iter().find(|info| info.session_id == *id) {
+                return Some((entry, info));
+            }
+        }
+        None
+    }
+
+    /// The session, if it can be acted on: one that lives in another cannot.
+    async fn target(&self, id: &SessionId, capability: Capability) -> Result<Arc<Entry>, ProviderError> {
+        match self.entry(id) {
+            Err(ProviderError::UnknownSession(_)) => match self.parent_of(id).await {
+                Some((parent, _)) => Err(ProviderError::NotCapable {
+                    capability,
+                    reason: format!("it lives in session {}; act on that", parent.id),
+                }),
+                None => Err(ProviderError::UnknownSession(id.clone())),
+            },
+            other => other,
         }
     }
 
@@ -176,8 +212,14 @@ impl PtyProvider {
         }
     }
 
-    async fn done(&self, id: &SessionId, doing: &str, call: Call, within: Duration) -> Result<(), ProviderError> {
-        let entry = self.entry(id)?;
+    async fn done(
+        &self,
+        id: &SessionId,
+        (capability, doing): (Capability, &str),
+        call: Call,
+        within: Duration,
+    ) -> Result<(), ProviderError> {
+        let entry = self.target(id, capability).await?;
         self.call(&entry, doing, call, within).await.map(|_| ())
     }
 
@@ -287,6 +329,17 @@ impl Drop for PtyProvider {
     }
 }
 
+async fn forget_child(parent: &Entry, info: SessionInfo) -> Result<(), ProviderError> {
+    if !info.status.is_terminal() {
+        let reason = "only what has ended can be forgotten".into();
+        return Err(ProviderError::WrongState { status: info.status, reason });
+    }
+    parent
+        .forget_child(&info.session_id)
+        .await
+        .map_err(|error| ProviderError::Failed { doing: "forgetting a session".into(), source: Some(Box::new(error)) })
+}
+
 /// Gives the holder the session's environment, and waits for its word.
 async fn hand_over(child: &mut Child, environment: Vec<u8>) -> std::io::Result<Ready> {
     let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
@@ -359,23 +412,27 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn sessions(&self) -> Result<Vec<SessionInfo>, ProviderError> {
-        let entries: Vec<Arc<Entry>> = lock(&self.sessions)
-            .values()
-            .filter_map(|slot| match slot {
-                Slot::Known(entry) => Some(Arc::clone(entry)),
-                Slot::Unreadable(_) => None,
-            })
-            .collect();
-        let infos = futures::future::join_all(entries.iter().map(|entry| entry.info())).await;
-        Ok(infos.into_iter().filter_map(Result::ok).collect())
+        let entries = self.entries();
+        let infos = entries.iter().map(|entry| async {
+            let children = entry.children().await;
+            entry.info().await.into_iter().chain(children)
+        });
+        Ok(futures::future::join_all(infos).await.into_iter().flatten().collect())
     }
 
     async fn session(&self, id: &SessionId) -> Result<SessionInfo, ProviderError> {
-        self.entry(id)?.info().await
+        match self.entry(id) {
+            Ok(entry) => entry.info().await,
+            Err(error) => self.parent_of(id).await.map(|(_, info)| info).ok_or(error),
+        }
     }
 
     async fn recent_messages(&self, id: &SessionId, limit: usize) -> Result<Vec<MessageDraft>, ProviderError> {
-        let entry = self.entry(id)?;
+        let entry = match self.entry(id) {
+            Ok(entry) => entry,
+            // What a child has said is told from its parent's log, by subscription.
+            Err(error) => return self.parent_of(id).await.map(|_| vec![]).ok_or(error),
+        };
         let look = tokio::task::spawn_blocking(move || recent(&entry, limit));
         match tokio::time::timeout(RECENT_WITHIN, look).await {
             Ok(Ok(found)) => found.map_err(unavailable),
@@ -388,14 +445,21 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn subscribe(&self, id: &SessionId, from: Position) -> Result<EventStream, ProviderError> {
-        let entry = self.entry(id)?;
+        let (entry, child) = match self.entry(id) {
+            Ok(entry) => (entry, None),
+            Err(error) => (self.parent_of(id).await.ok_or(error)?.0, Some(id.clone())),
+        };
         // Until its start is over there is no log.
         drop(entry.starting.lock().await);
         if entry.exit().await.is_none() && !entry.is_held() {
             entry.recover().await.map_err(|error| unreachable_holder("subscribing", Some(error)))?;
         }
         let (sender, receiver) = mpsc::channel(FEED_CAPACITY);
-        let opened = tokio::task::spawn_blocking(move || Feed::open(entry, from, sender)).await;
+        let opened = tokio::task::spawn_blocking(move || match child {
+            Some(child) => Feed::open_child(entry, &child, from, sender),
+            None => Feed::open(entry, from, sender),
+        });
+        let opened = opened.await;
         let Ok(feed) = opened else { return Ok(receiver) };
         let feed = feed.map_err(unavailable)?;
         let stop = self.stop.clone();
@@ -446,7 +510,7 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn inject(&self, id: &SessionId, message: OperatorMessage) -> Result<InjectOutcome, ProviderError> {
-        let entry = self.entry(id)?;
+        let entry = self.target(id, Capability::Inject).await?;
         let OperatorMessage { message_id, operator, content, mode } = message;
         let call = Call::Inject { message_id, operator, content, mode };
         match self.call(&entry, "handing over a message", call, INJECT_WITHIN).await? {
@@ -456,7 +520,10 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn injection(&self, id: &SessionId, message: &MessageId) -> Result<Option<InjectOutcome>, ProviderError> {
-        let entry = self.entry(id)?;
+        let entry = match self.entry(id) {
+            Ok(entry) => entry,
+            Err(error) => return self.parent_of(id).await.map(|_| None).ok_or(error),
+        };
         let call = Call::Injection { message_id: message.clone() };
         if let Ok(Answer::Injection(outcome)) = entry.call(call, ANSWER_WITHIN).await {
             return Ok(outcome);
@@ -468,15 +535,18 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn pause(&self, id: &SessionId, by: &Operator) -> Result<(), ProviderError> {
-        self.done(id, "pausing", Call::Freeze { by: by.clone() }, FREEZE_WITHIN).await
+        self.done(id, (Capability::Pause, "pausing"), Call::Freeze { by: by.clone() }, FREEZE_WITHIN).await
     }
 
     async fn resume(&self, id: &SessionId, by: &Operator) -> Result<(), ProviderError> {
-        self.done(id, "resuming", Call::Thaw { by: by.clone() }, FREEZE_WITHIN).await
+        self.done(id, (Capability::Resume, "resuming"), Call::Thaw { by: by.clone() }, FREEZE_WITHIN).await
     }
 
     async fn terminate(&self, id: &SessionId, by: &Operator) -> Result<(), ProviderError> {
-        match self.done(id, "terminating", Call::Terminate { by: by.clone() }, ANSWER_WITHIN).await {
+        match self
+            .done(id, (Capability::Terminate, "terminating"), Call::Terminate { by: by.clone() }, ANSWER_WITHIN)
+            .await
+        {
             // What has ended needs no ending.
             Err(ProviderError::WrongState { status, .. }) if status.is_terminal() => Ok(()),
             other => other,
@@ -484,7 +554,7 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn kill(&self, id: &SessionId, by: &Operator) -> Result<EndReport, ProviderError> {
-        let entry = self.entry(id)?;
+        let entry = self.target(id, Capability::Kill).await?;
         match self.call(&entry, "killing", Call::Kill { by: by.clone() }, KILL_WITHIN).await {
             Ok(Answer::Killed(report)) => Ok(report),
             Ok(_) | Err(ProviderError::Deadline { .. } | ProviderError::Unavailable { .. }) => {
@@ -495,15 +565,16 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn terminal_input(&self, id: &SessionId, data: &[u8], by: &Operator) -> Result<(), ProviderError> {
-        self.done(id, "typing", Call::Input { data: data.to_vec(), by: by.clone() }, ANSWER_WITHIN).await
+        self.done(id, (Capability::Input, "typing"), Call::Input { data: data.to_vec(), by: by.clone() }, ANSWER_WITHIN)
+            .await
     }
 
     async fn resize(&self, id: &SessionId, size: TerminalSize) -> Result<(), ProviderError> {
-        self.done(id, "resizing", Call::Resize { size }, ANSWER_WITHIN).await
+        self.done(id, (Capability::Resize, "resizing"), Call::Resize { size }, ANSWER_WITHIN).await
     }
 
     async fn terminal_snapshot(&self, id: &SessionId) -> Result<TerminalSnapshot, ProviderError> {
-        let entry = self.entry(id)?;
+        let entry = self.target(id, Capability::Terminal).await?;
         match self.call(&entry, "looking at the terminal", Call::Snapshot, ANSWER_WITHIN).await? {
             Answer::Snapshot(snapshot) => Ok(snapshot),
             _ => Err(unreachable_holder("looking at the terminal", None::<CallError>)),
@@ -511,7 +582,13 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn forget(&self, id: &SessionId) -> Result<(), ProviderError> {
-        let entry = self.entry(id)?;
+        let entry = match self.entry(id) {
+            Ok(entry) => entry,
+            Err(error) => {
+                let (parent, info) = self.parent_of(id).await.ok_or(error)?;
+                return forget_child(&parent, info).await;
+            }
+        };
         if entry.exit().await.is_none() {
             let status = entry.info().await?.status;
             return Err(ProviderError::WrongState { status, reason: "only what has ended can be forgotten".into() });

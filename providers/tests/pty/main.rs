@@ -5,6 +5,8 @@ mod containment;
 mod ending;
 mod flow;
 mod harness;
+mod inject;
 mod lines;
 mod protocol;
 mod restart;
+mod terminal;

@@ -15,17 +15,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use bus_schema::{Delivery, InjectMode, MessageId, Status};
+use bus_schema::{Delivery, InjectMode, MessageId};
 
 use super::terminal::InputModes;
 use crate::profile::Protocol;
 use crate::provider::InjectOutcome;
 use crate::pty::emulator::{Emulator, ProgramState};
-use crate::pty::protocol::Fault;
+use crate::pty::protocol::{Fault, FaultKind};
 use crate::pty::record::Injecting;
 
 /// Messages that wait behind the one being handed over. People wait for each.
 const MAX_WAITING: usize = 32;
+/// Bytes of text that wait.
+const MAX_WAITING_BYTES: usize = 1024 * 1024;
 /// Outcomes that are remembered for whoever asks again: a day of one message every twenty seconds.
 const MAX_OUTCOMES: usize = 4096;
 /// How long a program may take until it is ready for input. The slowest seen took 27 s to its first frame.
@@ -44,6 +46,8 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
 const INTERRUPT_WITHIN: Duration = Duration::from_secs(3);
 /// A program without bracketed paste is taken for ready when it was silent for so long.
 const SILENCE: Duration = Duration::from_millis(300);
+/// A program that is never silent is taken for ready when it has taken pastes for so long.
+const BRACKETED_AGE: Duration = Duration::from_secs(2);
 /// A program that collects lines, and does not wait for one in a way that can be seen, is taken for ready at this age.
 const SETTLED_AGE: Duration = Duration::from_secs(10);
 /// A line that the system collects holds 4095 bytes; what is longer is cut without a word.
@@ -62,6 +66,8 @@ pub(crate) struct View<'a> {
     pub modes: InputModes,
     /// What it shows; `None` for protocols without a screen.
     pub emulator: Option<&'a Emulator>,
+    /// For how long it has taken bracketed pastes; `None` if it does not.
+    pub bracketed: Option<Duration>,
     /// Where the program says it stands.
     pub program: Option<ProgramState>,
     /// For how long it has written nothing.
@@ -131,9 +137,10 @@ impl Injector {
         if let Some(known) = self.outcome(&message.message_id) {
             return Ok(Some(known));
         }
-        if self.jobs.len() >= MAX_WAITING {
-            let reason = format!("{MAX_WAITING} messages wait already; the agent does not take them");
-            return Err(Fault::wrong_state(Status::Running, reason));
+        let bytes = self.jobs.iter().map(|job| job.message.content.len()).sum::<usize>() + message.content.len();
+        if self.jobs.len() >= MAX_WAITING || bytes > MAX_WAITING_BYTES {
+            let reason = format!("the agent does not read its input: {} messages wait for it", self.jobs.len());
+            return Err(Fault::new(FaultKind::NotReading, reason));
         }
         let (message, mode) = (message.clone(), InjectMode::Queue);
         self.jobs.push_back(Job { message, asked: now, told: false, mode, stage: Stage::Waiting });
@@ -299,8 +306,7 @@ impl Job {
                 None
             }
             Stage::Pausing { until } => {
-                let bracketed = view.emulator.is_some_and(|emulator| emulator.screen().bracketed_paste());
-                let pause = if bracketed { AFTER_PASTE } else { AFTER_TYPING };
+                let pause = if view.bracketed.is_some() { AFTER_PASTE } else { AFTER_TYPING };
                 if view.now < *until.get_or_insert(view.now + pause) {
                     return None;
                 }
@@ -368,7 +374,7 @@ impl Job {
             Protocol::Jsonl => return Ok(json_line(&self.message)),
             Protocol::Terminal => {}
         }
-        if view.emulator.is_some_and(|emulator| emulator.screen().bracketed_paste()) {
+        if view.bracketed.is_some() {
             return Ok([b"\x1b[200~", text.as_bytes(), b"\x1b[201~"].concat());
         }
         let line = text.trim_end_matches('\n');
@@ -440,8 +446,9 @@ fn expects_screen(view: &View<'_>) -> bool {
 }
 
 fn is_ready(view: &View<'_>) -> bool {
-    if view.emulator.is_some_and(|emulator| emulator.screen().bracketed_paste()) {
-        return true;
+    if let Some(bracketed) = view.bracketed {
+        // Switched on, it may still be reading answers of the terminal.
+        return !view.modes.canonical && (view.quiet >= SILENCE || bracketed >= BRACKETED_AGE || view.frozen);
     }
     let Some(age) = view.age.filter(|_| !expects_screen(view)) else { return false };
     if !view.modes.canonical {
@@ -494,6 +501,7 @@ mod tests {
         frozen: bool,
         unread: usize,
         quiet: Duration,
+        bracketed: Duration,
         agent_type: Option<&'static str>,
         injector: Injector,
     }
@@ -510,6 +518,7 @@ mod tests {
                 frozen: false,
                 unread: 0,
                 quiet: Duration::from_secs(1),
+                bracketed: Duration::from_millis(500),
                 agent_type: None,
                 injector: Injector::default(),
             }
@@ -530,6 +539,7 @@ mod tests {
                 frozen: self.frozen,
                 modes: InputModes { canonical: self.canonical, echo: true },
                 emulator: (self.protocol == Protocol::Terminal).then_some(&self.emulator),
+                bracketed: self.emulator.screen().bracketed_paste().then_some(self.bracketed),
                 program: self.program,
                 quiet: self.quiet,
                 age: Some(Duration::from_secs(1)),
@@ -637,6 +647,17 @@ mod tests {
         assert_eq!(stage.pass(1_000).typed(), "<unknown waiting until the program is ready for input>");
         stage.emulator.feed(b"\x1b[?2004h");
         assert_eq!(stage.pass(20_000).typed(), "\x1b[200~hi\x1b[201~");
+    }
+
+    #[test]
+    fn a_program_that_never_rests_is_ready_after_a_while() {
+        let mut stage = Stage::new();
+        stage.emulator.feed(b"\x1b[?2004h");
+        stage.quiet = Duration::ZERO;
+        stage.inject("hi", InjectMode::Steer).unwrap();
+        assert_eq!(stage.typed(), "");
+        stage.bracketed = Duration::from_secs(2);
+        assert_eq!(stage.typed(), "\x1b[200~hi\x1b[201~");
     }
 
     #[test]

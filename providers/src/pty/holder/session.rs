@@ -88,6 +88,8 @@ pub(crate) struct Session {
     pub asked: usize,
     /// The terminal's screen, where the protocol has one.
     pub emulator: Option<Emulator>,
+    /// Since when the program takes bracketed pastes.
+    bracketed: Option<Instant>,
     /// Where the program says it stands.
     pub program: Option<ProgramState>,
     /// The last output, where there is no screen.
@@ -142,6 +144,7 @@ impl Session {
             killing: VecDeque::new(),
             asked: 0,
             emulator,
+            bracketed: None,
             program: None,
             tail: VecDeque::new(),
             launched: false,
@@ -356,6 +359,10 @@ impl Session {
 
     /// Logs output, and answers what it asks.
     fn output(&mut self, bytes: &[u8]) {
+        if self.started.is_none() {
+            // The exec shim writes nothing.
+            self.launcher_gone();
+        }
         self.record(Kind::Output, bytes);
         self.last_output = Instant::now();
         if self.silences > 0 {
@@ -368,7 +375,10 @@ impl Session {
             self.tail.drain(..over);
             return;
         };
-        for signal in emulator.feed(bytes) {
+        let signals = emulator.feed(bytes);
+        let is_bracketed = emulator.screen().bracketed_paste();
+        self.bracketed = is_bracketed.then(|| self.bracketed.unwrap_or(self.last_output));
+        for signal in signals {
             match signal {
                 Signal::Reply(reply) => {
                     if self.parts.terminal.has_room(reply.len()) {
@@ -454,6 +464,7 @@ impl Session {
             frozen: self.parts.state.frozen_by.is_some(),
             modes: terminal.input_modes(),
             emulator: self.emulator.as_ref(),
+            bracketed: self.bracketed.map(|at| now.saturating_duration_since(at)),
             program: self.program,
             quiet: now.saturating_duration_since(self.last_output),
             age: self.started.map(|at| now.saturating_duration_since(at)),

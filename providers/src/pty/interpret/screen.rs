@@ -25,7 +25,7 @@ const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 const STILL_MILLIS: u32 = 2000;
 /// Lines that are remembered as told, for programs that paint them again.
 const MAX_SEEN: usize = 2000;
-/// Typed lines that are remembered until they show.
+/// Typed lines, and lines to type into, that are remembered until they show.
 const MAX_TYPED: usize = 64;
 
 /// Text that was found.
@@ -41,6 +41,16 @@ pub(super) enum Speaker {
     Agent,
     /// A person at the terminal.
     User,
+}
+
+/// A line for input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Prompt {
+    number: u64,
+    /// What stood there before the input.
+    text: String,
+    /// True if a person typed into it.
+    by_hand: bool,
 }
 
 /// One row, with its number since the beginning.
@@ -66,12 +76,10 @@ struct State {
     /// Rows that have left and were not told.
     gone: VecDeque<Row>,
     gone_bytes: usize,
-    /// The line in which the cursor stood when it was last still, and its text then: the prompt.
-    prompt: Option<(u64, String)>,
+    /// Lines in which the cursor stood when it was still, or when a person began to type.
+    prompts: VecDeque<Prompt>,
     /// Lines that the mesh has typed, normalised.
     injected: VecDeque<String>,
-    /// True if a person has typed at the terminal since the prompt was shown.
-    by_hand: bool,
     /// Rows of the primary screen that were told, for when it is painted again.
     seen: VecDeque<String>,
     /// The same of the alternate screen.
@@ -120,18 +128,38 @@ impl Screen {
         found.extend(self.tell_gone());
         // A terminal that grows shows empty rows at its top for those that have left.
         self.state.told = self.state.scrolled + u64::from(self.cursor_row());
-        self.state.prompt = None;
+        self.state.prompts.clear();
         found
     }
 
     /// A person typed.
     pub fn typed(&mut self, data: &[u8]) {
-        self.state.by_hand |= !ansi::strip(data).is_empty();
+        if ansi::strip(data).is_empty() || self.emulator.screen().alternate_screen() {
+            return;
+        }
+        self.prompt().by_hand = true;
+    }
+
+    /// The line in which the cursor stands. When it is seen for the first time, what stands in it is the prompt.
+    fn prompt(&mut self) -> &mut Prompt {
+        let number = self.state.scrolled + u64::from(self.cursor_row());
+        let text = self.emulator.cursor_line().trim_end().to_owned();
+        let prompts = &mut self.state.prompts;
+        let index = prompts.iter().position(|prompt| prompt.number == number).unwrap_or_else(|| {
+            if prompts.len() >= MAX_TYPED {
+                prompts.pop_front();
+            }
+            prompts.push_back(Prompt { number, text, by_hand: false });
+            prompts.len() - 1
+        });
+        &mut prompts[index]
     }
 
     /// An operator message is being typed.
     pub fn injected(&mut self, content: &str) {
-        for line in content.lines().map(normalised).filter(|line| !line.is_empty()) {
+        // Without what is not typed.
+        let shown = |line: &str| normalised(&line.chars().filter(|c| !c.is_control()).collect::<String>());
+        for line in content.lines().map(shown).filter(|line| !line.is_empty()) {
             if self.state.injected.len() >= MAX_TYPED {
                 self.state.injected.pop_front();
             }
@@ -209,12 +237,8 @@ impl Screen {
         let found = self.tell_rows(rows, end);
         // Lower than before if the screen was cleared.
         self.state.told = end;
-        let line = self.emulator.cursor_line().trim_end().to_owned();
-        let is_same = self.state.prompt.as_ref().is_some_and(|(number, _)| *number == end);
-        if !is_same {
-            self.state.prompt = Some((end, line));
-            self.state.by_hand = false;
-        }
+        self.state.prompts.retain(|prompt| prompt.number >= end);
+        self.prompt();
         found
     }
 
@@ -263,17 +287,13 @@ impl Screen {
             self.state.injected.remove(index);
             return Echo::Injected;
         }
-        let Some((at, prompt)) = &self.state.prompt else { return Echo::None };
-        match line.strip_prefix(prompt.as_str()) {
-            Some(rest) if number == *at && self.state.by_hand => {
-                let text = rest.trim().to_owned();
-                self.state.by_hand = false;
-                Echo::ByHand(text)
-            }
+        let Some(prompt) = self.state.prompts.iter().find(|prompt| prompt.number == number) else {
+            return Echo::None;
+        };
+        match line.strip_prefix(prompt.text.as_str()).map(str::trim) {
+            Some(rest) if prompt.by_hand => Echo::ByHand(rest.to_owned()),
             // The prompt itself, left behind without input.
-            Some(rest) if number == *at && rest.trim().is_empty() && !prompt.is_empty() && is_prompt(prompt) => {
-                Echo::Injected
-            }
+            Some("") if !prompt.text.is_empty() && is_prompt(&prompt.text) => Echo::Injected,
             Some(_) | None => Echo::None,
         }
     }
@@ -421,6 +441,17 @@ mod tests {
         screen.typed(b"echo hi\r");
         screen.output(b"echo hi\r\nhi\r\nhost$ ");
         assert_eq!(texts(&screen.quiet(400)), ["USER echo hi", "hi"]);
+    }
+
+    #[test]
+    fn who_types_at_once_is_recognised_too() {
+        let mut screen = screen();
+        screen.output(b"host$ ");
+        screen.typed(b"echo hi\r");
+        screen.output(b"echo hi\r\nhi\r\nhost$ ");
+        screen.typed(b"true\r");
+        screen.output(b"true\r\nhost$ ");
+        assert_eq!(texts(&screen.quiet(400)), ["USER echo hi", "hi", "USER true"]);
     }
 
     #[test]
