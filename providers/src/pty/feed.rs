@@ -57,7 +57,7 @@ enum Subject {
     /// The session's own.
     Session(Box<Interpreter>),
     /// Those of a session that it said it started.
-    Child(ChildInterpreter),
+    Child(Box<ChildInterpreter>),
 }
 
 impl Subject {
@@ -122,7 +122,7 @@ impl Feed {
         events: mpsc::Sender<AgentEvent>,
     ) -> Result<Self, LogError> {
         let offset = LogReader::first(&entry.dir.log())?.map_or(0, |header| header.base);
-        let subject = Subject::Child(ChildInterpreter::new(child));
+        let subject = Subject::Child(Box::new(ChildInterpreter::new(child)));
         Ok(Self { entry, events, subject, offset, told: from, delta: None, gap: None })
     }
 
@@ -345,10 +345,10 @@ fn begin(entry: &Entry, from: Position) -> Result<(Interpreter, u64), LogError> 
         return Err(LogError::Corrupt { offset: 0 });
     };
     // A position within a block needs that block again.
-    let usable = checkpoints::places(&kept).into_iter().rev().filter(|base| *base >= header.base);
-    let before = usable.clone().filter(|base| *base < from.offset);
+    let usable = || checkpoints::places(&kept).into_iter().filter(|base| *base >= header.base);
+    let before = usable().rev().filter(|base| *base < from.offset);
     // If all that is kept lies behind `from`, the oldest is the nearest.
-    let oldest = usable.last().filter(|_| header.base > 0);
+    let oldest = usable().next().filter(|_| header.base > 0);
     for base in before.chain(oldest) {
         let bytes = checkpoints::read(&kept, base).unwrap_or_default();
         if let Some(interpreter) = Interpreter::restore(&entry.id, entry.spec.protocol, base, &bytes) {

@@ -1,5 +1,5 @@
 //! Terminal sessions, with real processes, real terminals and real holders.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod containment;
 mod ending;

@@ -176,7 +176,7 @@ echo not told, since the session speaks for itself
     assert!(seen.contains(&&News::Title("Fix the build".into())));
     assert!(seen.contains(&&News::Turn(Some(Turn::Active))));
     let running = |news: &&News| matches!(news, News::Status { source: StatusSource::Runtime, .. });
-    assert!(seen.iter().any(|news| running(news)));
+    assert!(seen.iter().any(running));
     let drafts: Vec<_> = seen
         .iter()
         .filter_map(|news| match news {
