@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use bus_schema::{
     Capability, EndReport, MessageId, Operator, ProviderName, SessionId, Status, TerminalSize, TerminalSnapshot,
 };
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
