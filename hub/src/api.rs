@@ -33,6 +33,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use bus_schema::WorkspaceId;
 use hub_store::Store;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use ulid::Ulid;
@@ -73,6 +74,8 @@ pub struct App {
     pub stop: CancellationToken,
     /// Owns what outlives its request.
     pub tasks: TaskTracker,
+    /// True once the people of the configuration are there.
+    pub people: watch::Receiver<bool>,
 }
 
 /// State of every handler.

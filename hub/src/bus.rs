@@ -112,7 +112,7 @@ impl Bus {
     /// # Errors
     /// [`BusError::Credentials`] only.
     pub async fn connect(config: &NatsConfig, workspace: WorkspaceId, metrics: &Metrics) -> Result<Self, BusError> {
-        let client = client(config, &config.creds, "workspace", "_INBOX_hub", metrics).await?;
+        let client = client(config, &config.creds, "workspace", &bus_schema::inbox_prefix("hub"), metrics).await?;
         let journal = client_of(config, &config.journal_creds, "journal", metrics).await?;
         let signer = nkeys::KeyPair::from_seed(config.command_key.reveal()).map_err(|e| BusError::Credentials {
             path: "command key".into(),
@@ -209,7 +209,7 @@ async fn client_of(
     name: &'static str,
     metrics: &Metrics,
 ) -> Result<async_nats::Client, BusError> {
-    client(config, creds, name, "_INBOX_hub_journal", metrics).await
+    client(config, creds, name, &bus_schema::inbox_prefix("journal"), metrics).await
 }
 
 async fn client(
@@ -240,6 +240,9 @@ async fn client(
                 match event {
                     async_nats::Event::Connected => tracing::info!(connection = name, "connected to the bus"),
                     async_nats::Event::Disconnected => tracing::warn!(connection = name, "the bus is away"),
+                    async_nats::Event::Draining | async_nats::Event::Closed => {
+                        tracing::debug!(connection = name, %event, "ending the connection");
+                    }
                     other => tracing::warn!(connection = name, event = %other, "event of the bus"),
                 }
             }

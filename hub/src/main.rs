@@ -1,5 +1,6 @@
 //! `mosaic-hub`: arguments, configuration, logs, run, exit code.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -87,7 +88,8 @@ async fn watch_signals(stop: CancellationToken) {
 
 fn telemetry(json: bool) {
     let filter = EnvFilter::try_from_env("MOSAIC_LOG").unwrap_or_else(|_| EnvFilter::new("info,surrealdb=warn"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     if json {
         logs.json().init()
     } else {

@@ -75,6 +75,7 @@ async fn serve(
         Arc::clone(&metrics),
         tasks.clone(),
     );
+    let (peopled, people) = watch::channel(config.bootstrap_users.is_none());
     let app = Arc::new(App {
         bus: bus.clone(),
         store: store.clone(),
@@ -86,6 +87,7 @@ async fn serve(
         metrics: Arc::clone(&metrics),
         stop: stop.clone(),
         tasks: tasks.clone(),
+        people,
     });
 
     // Everything that reads streams waits for them to be there.
@@ -128,7 +130,7 @@ async fn serve(
     });
     if let Some(path) = config.bootstrap_users.clone() {
         let (authn, journal, stop) = (Arc::clone(&authn), Arc::clone(&journal), stop.clone());
-        tasks.spawn(async move { bootstrap(&authn, &journal, &path, &stop).await });
+        tasks.spawn(async move { bootstrap(&authn, &journal, &path, &peopled, &stop).await });
     }
 
     let address = listener.local_addr()?;
@@ -196,7 +198,9 @@ async fn make_streams(
 ) {
     /// How often it is tried while the bus is away.
     const EVERY: Duration = Duration::from_millis(250);
-    let mut told = false;
+    /// A start within this time is ordinary.
+    const QUIET: Duration = Duration::from_secs(2);
+    let (begun, mut told) = (std::time::Instant::now(), false);
     loop {
         match bus.ensure_streams().await {
             Ok(()) => break,
@@ -204,11 +208,11 @@ async fn make_streams(
                 fatal.send_replace(Some(error.to_string()));
                 return;
             }
-            Err(error) if !told => {
+            Err(error) if !told && begun.elapsed() > QUIET => {
                 told = true;
                 tracing::warn!(error = chain(&error), "waiting for the bus");
             }
-            Err(error) => tracing::debug!(error = chain(&error), "still waiting for the bus"),
+            Err(error) => tracing::debug!(error = chain(&error), "waiting for the bus"),
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -219,14 +223,23 @@ async fn make_streams(
     stop.cancelled().await;
 }
 
-async fn bootstrap(authn: &Authn, journal: &Journal, path: &Path, stop: &CancellationToken) {
+async fn bootstrap(
+    authn: &Authn,
+    journal: &Journal,
+    path: &Path,
+    done: &watch::Sender<bool>,
+    stop: &CancellationToken,
+) {
     tokio::select! {
         () = stop.cancelled() => return,
         () = journal.wait_followed() => {}
     }
     loop {
         match authn.bootstrap(path).await {
-            Ok(()) => return,
+            Ok(()) => {
+                done.send_replace(true);
+                return;
+            }
             Err(error) => tracing::error!(error = chain(&error), "cannot make the people of the users file"),
         }
         tokio::select! {

@@ -66,6 +66,7 @@ pub(super) async fn readyz(State(app): State<Shared>) -> impl IntoResponse {
         ("the bus", app.bus.is_connected()),
         ("the hub's own records", app.journal.is_followed()),
         ("the fleet", app.live.is_ready()),
+        ("the people of the users file", *app.people.borrow()),
     ];
     let waiting: Vec<_> = needs.into_iter().filter(|(_, there)| !there).map(|(what, _)| what).collect();
     let (code, status) =

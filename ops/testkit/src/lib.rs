@@ -4,6 +4,8 @@
 //! |---|---|
 //! | a real `nats-server` with our accounts, killed and restarted at will | [`NatsServer`], [`TestIdentity`] |
 //! | a client of it, with what the server told it | [`Bus`] |
+//! | the whole stack, as `cargo xtask up` runs it | [`Stack`] |
+//! | a person at the hub's API, and what its streams tell | [`Person`], [`Events`] |
 //! | a scripted model server for agent CLIs | [`FakeModel`] |
 //! | a network that fails | [`FaultProxy`] |
 //! | any other program, with its log | [`Process`] |
@@ -18,21 +20,29 @@
 //!
 //! Only ever a dev-dependency.
 
+mod api;
 mod bus;
 mod fake_model;
 mod fault_proxy;
 mod http;
 mod nats;
+mod packages;
 pub mod proc;
 mod process;
+mod sse;
+mod stack;
 mod wait;
 
+pub use api::Person;
 pub use bus::Bus;
 pub use fake_model::FakeModel;
 pub use fault_proxy::FaultProxy;
 pub use http::{HttpReply, http_get, http_post};
 pub use nats::{NatsServer, TestIdentity, find_nats_server};
+pub use packages::{npm_with, python_with};
 pub use process::Process;
+pub use sse::{Event, Events};
+pub use stack::Stack;
 pub use wait::{Seen, WaitError, wait_until, wait_until_blocking};
 
 /// A TCP port of the loopback interface that was free a moment ago. Prefer port 0 wherever a program can take it and

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `cargo xtask up` | builds and runs everything on this machine, with one live session to look at |
 //! | `cargo xtask test` | all tests against the real components; `--fast` leaves out the browser |
+//! | `cargo xtask bench` | how fast and how light it is, each figure beside its baseline |
 //! | `cargo xtask tidy` | the rules of the house that a compiler does not check |
 //! | `cargo xtask tools` | fetches the programs that the others need into a cache folder |
 //!
@@ -14,6 +15,7 @@
 //! 4. Cargo is always asked for the whole workspace, so that features never change between two commands (a different
 //!    set would rebuild the database).
 
+mod bench;
 mod dashboard;
 mod project;
 mod run;
@@ -41,6 +43,7 @@ cargo xtask COMMAND
             --json                one line of JSON on stdout when ready
   test    everything that must hold, against the real components
             --fast                without the browser, Docker and OpenClaw
+  bench   how fast and how light it is, with the baselines of the same run
   tidy    the rules of the house that a compiler does not check
   tools   fetches the programs that up and test need
 ";
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     let done = match command.as_str() {
         "up" => up::run(&arguments),
         "test" => test::run(&arguments),
+        "bench" => bench::run(&arguments),
         "tidy" => tidy::run(&arguments),
         "tools" => tools::run(&arguments),
         "" | "help" | "--help" | "-h" => {

@@ -91,14 +91,18 @@ impl Programs {
     }
 }
 
+/// Of the variables for our own programs, those that whoever runs `up` may set: logs, and the store's memory.
+const KEPT: [&str; 2] = ["MOSAIC_LOG", "MOSAIC_STORE_"];
+
 /// A program of the stack with its arguments and the files behind them.
 fn start(program: &Path, arguments: &[&str], files: &[PathBuf]) -> Command {
     let mut command = Command::new(program);
     command.current_dir(project::root()).args(arguments).args(files);
     // Their environment stands over their files: what is meant for others, such as an agent in whose session we were
     // started, must not reach them.
+    let is_kept = |name: &[u8]| KEPT.iter().any(|kept| name.starts_with(kept.as_bytes()));
     for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"MOSAIC_") && !name.as_encoded_bytes().starts_with(b"MOSAIC_LOG") {
+        if name.as_encoded_bytes().starts_with(b"MOSAIC_") && !is_kept(name.as_encoded_bytes()) {
             command.env_remove(name);
         }
     }
