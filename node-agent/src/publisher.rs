@@ -105,7 +105,6 @@ pub struct Setup {
 pub async fn run(setup: Setup, cancel: CancellationToken, grace: Duration) -> Result<(), PublisherError> {
     let mut publisher = Publisher::start(setup).await?;
     cancel.run_until_cancelled(publisher.work(false)).await.unwrap_or(Ok(()))?;
-    // What is still on disk after that is sent by the next node agent.
     timeout(grace, publisher.work(true)).await.unwrap_or(Ok(()))
 }
 
@@ -179,7 +178,8 @@ impl Publisher {
         loop {
             self.pump().await?;
             let due = self.show().await?;
-            if is_leaving && self.lanes.values().all(|lane| lane.backlog() == 0) {
+            // Without the bus there is nothing to wait for: the next node agent sends the rest.
+            if is_leaving && (!self.is_connected() || self.lanes.values().all(|lane| lane.backlog() == 0)) {
                 return Ok(());
             }
             tokio::select! {

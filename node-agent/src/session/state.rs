@@ -122,11 +122,16 @@ impl State {
         Self::of(session)
     }
 
-    /// A session that the runtime has and this node did not know. Its events, from the first on, tell the rest.
+    /// A session that the runtime has and this node did not know. Its events tell the rest, its end in any case; where
+    /// they do not go back to its beginning, it is what the runtime says it is.
     pub fn adopted(home: Home, info: SessionInfo) -> Self {
         let mut state = Self::of(blank(home, info.session_id.clone(), info.spawned_at));
-        state.session.parent_session_id = info.parent_session_id.clone();
-        state.session.profile = info.profile.clone();
+        let session = &mut state.session;
+        session.profile = info.profile.clone();
+        if !info.status.is_terminal() {
+            (session.status, session.status_reason) = (info.status.clone(), info.status_reason.clone());
+            (session.status_source, session.started_at) = (info.status_source.clone(), info.started_at);
+        }
         state.learn(info);
         state
     }

@@ -88,3 +88,14 @@ async fn a_program_that_cannot_start_is_a_failed_session() {
     assert_eq!(session.status, Status::Failed, "{reply:?}");
     assert!(session.error.is_some(), "{session:?}");
 }
+
+#[tokio::test]
+async fn the_users_shell_is_there_to_be_used() {
+    let mesh = Mesh::start("").await;
+    let id = mesh.spawn("shell").await;
+    let input =
+        bus_schema::Command { data: Some(b"exit 3\r".to_vec()), ..mesh.command(Action::Input, Some(id.clone())) };
+    mesh.must(input).await;
+    let session = mesh.wait_for_session(&id, "it has ended", |session| session.exit_code.is_some()).await;
+    assert_eq!((session.exit_code, session.title.as_deref()), (Some(3), Some("shell")));
+}
