@@ -56,6 +56,7 @@ pub enum BusError {
 pub async fn connect(
     urls: &[String],
     creds: &Path,
+    ca: Option<&Path>,
     node: &NodeId,
     counters: Arc<Counters>,
 ) -> Result<Client, BusError> {
@@ -81,6 +82,10 @@ pub async fn connect(
             note(&event, &counters);
             std::future::ready(())
         });
+    let options = match ca {
+        Some(ca) => options.add_root_certificates(ca.to_owned()),
+        None => options,
+    };
     Ok(options.connect(servers).await?)
 }
 

@@ -14,11 +14,13 @@
 //! [nats]
 //! url = "nats://127.0.0.1:4222"    # MOSAIC_NATS_URL; or a list (there: separated by commas)
 //! creds = "/etc/mosaic/node.creds" # MOSAIC_NATS_CREDS
+//! ca = "/etc/mosaic/ca.pem"        # trusted beside the system's, for tls:// addresses; none by default
 //! [trust]
 //! command_keys = ["VABC…"]         # MOSAIC_COMMAND_KEYS; public nkeys whose commands are obeyed
 //! [outbox]
 //! max_bytes_per_session = 268435456
 //! max_bytes = 2147483648
+//! lag_s = 30                       # kept after the bus has it: longer than the server's sync_interval
 //! [terminal]
 //! max_bytes_per_s = 524288         # published per session; what is over is only in the log of the session
 //! [[profile]]                      # what may be started: see `providers::Profile`
@@ -48,6 +50,9 @@ const DEFAULT_SESSION_BYTES: u64 = 256 * MIB;
 const DEFAULT_TOTAL_BYTES: u64 = 2048 * MIB;
 /// Least that works: several segments, each of which can hold a few of the largest messages.
 const MIN_OUTBOX_BYTES: u64 = 4 * MIB;
+/// How long what the bus has is kept, by default: three times the `sync_interval` of our servers.
+const DEFAULT_LAG_S: u64 = 30;
+const MAX_LAG_S: u64 = 3_600;
 /// Terminal output published per second and session, by default: some ten full screens.
 const DEFAULT_TERMINAL_RATE: u64 = 512 * 1024;
 /// Least that works: one piece of the largest size per second.
@@ -100,9 +105,9 @@ section!(RawNode {
     log: String,
     log_format: LogFormat,
 });
-section!(RawNats { url: Urls, creds: PathBuf });
+section!(RawNats { url: Urls, creds: PathBuf, ca: PathBuf });
 section!(RawTrust { command_keys: Vec<String>, });
-section!(RawOutbox { max_bytes_per_session: u64, max_bytes: u64 });
+section!(RawOutbox { max_bytes_per_session: u64, max_bytes: u64, lag_s: u64 });
 section!(RawTerminal { max_bytes_per_s: u64 });
 
 /// One address, or several.
@@ -147,10 +152,14 @@ pub struct Config {
     pub nats_urls: Vec<String>,
     /// Credentials for them.
     pub creds: PathBuf,
+    /// Certificates trusted beside the system's.
+    pub ca: Option<PathBuf>,
     /// Public nkeys whose commands are obeyed.
     pub command_keys: Vec<String>,
     /// Bounds of the outboxes.
     pub limits: Limits,
+    /// How long what the bus has is kept here, in case it forgets it.
+    pub lag: Duration,
     /// Terminal output published per second and session, in bytes.
     pub terminal_rate: u64,
     /// What may be started, by name.
@@ -287,6 +296,9 @@ impl Raw {
         {
             wrong("nats.creds", error.to_string());
         }
+        if let Some(ca) = nats.ca.as_ref().filter(|ca| !ca.is_file()) {
+            wrong("nats.ca", format!("{ca:?} is not a file"));
+        }
         let command_keys = trust.command_keys.unwrap_or_default();
         for key in &command_keys {
             let kind = nkeys::KeyPair::from_public_key(key).map(|key| key.key_pair_type());
@@ -305,6 +317,10 @@ impl Raw {
         }
         if limits.total_bytes < limits.session_bytes {
             wrong("outbox.max_bytes", format!("{} is less than max_bytes_per_session", limits.total_bytes));
+        }
+        let lag_s = outbox.lag_s.unwrap_or(DEFAULT_LAG_S);
+        if !(1..=MAX_LAG_S).contains(&lag_s) {
+            wrong("outbox.lag_s", format!("{lag_s} must be 1 to {MAX_LAG_S}"));
         }
         let terminal_rate = terminal.max_bytes_per_s.unwrap_or(DEFAULT_TERMINAL_RATE);
         if terminal_rate < MIN_TERMINAL_RATE {
@@ -338,8 +354,10 @@ impl Raw {
                 log_format: node.log_format.unwrap_or_default(),
                 nats_urls,
                 creds,
+                ca: nats.ca,
                 command_keys,
                 limits,
+                lag: Duration::from_secs(lag_s),
                 terminal_rate,
                 profiles,
             }),

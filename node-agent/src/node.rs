@@ -73,7 +73,8 @@ pub async fn run(config: Config, registry: Registry, cancel: CancellationToken) 
         node: config.node.clone(),
         incarnation: data.file.incarnation.clone(),
     });
-    let client = bus::connect(&config.nats_urls, &config.creds, &config.node, counters.clone()).await?;
+    let ca = config.ca.as_deref();
+    let client = bus::connect(&config.nats_urls, &config.creds, ca, &config.node, counters.clone()).await?;
 
     let outgoing = Arc::new(Outgoing::default());
     let (children, born) = mpsc::channel(CHILD_QUEUE);
@@ -108,6 +109,7 @@ pub async fn run(config: Config, registry: Registry, cancel: CancellationToken) 
         outgoing,
         counters: counters.clone(),
         backlog: backlog.clone(),
+        lag: config.lag,
     };
     let heartbeat = Heartbeat {
         client,

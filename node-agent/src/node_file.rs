@@ -1,7 +1,7 @@
 //! What a data folder says of itself: whose it is, and whether it is still what it was.
 //!
-//! Law: the incarnation is part of every message id. It changes when the machine was restarted, because records that
-//! the bus has may be gone from the disk then, and their numbers be given again.
+//! Law: the incarnation is part of every message id, and stays as long as the folder: a folder that is made anew begins
+//! to count its records anew.
 
 use std::path::{Path, PathBuf};
 
@@ -130,15 +130,13 @@ impl DataDir {
             return Err(DataDirError::Foreign { path: path.to_owned(), theirs, workspace });
         }
         let is_after_restart = old.as_ref().is_some_and(|old| old.boot_id != boot_id);
-        let file = match old {
-            Some(old) if !is_after_restart => old,
-            _ => NodeFile {
-                schema: SCHEMA,
-                node: node.clone(),
-                workspace: workspace.clone(),
-                incarnation: ulid::Ulid::new().to_string(),
-                boot_id: boot_id.to_owned(),
-            },
+        let incarnation = old.map_or_else(|| ulid::Ulid::new().to_string(), |old| old.incarnation);
+        let file = NodeFile {
+            schema: SCHEMA,
+            node: node.clone(),
+            workspace: workspace.clone(),
+            incarnation,
+            boot_id: boot_id.to_owned(),
         };
         Ok(Self { path: path.to_owned(), file, is_after_restart, _lock: lock_file })
     }
@@ -182,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_incarnation_stays_until_the_machine_is_restarted() {
+    fn a_restart_of_the_machine_is_noticed_until_it_is_saved() {
         let folder = tempfile::tempdir().unwrap();
         let first = open(folder.path(), "n1", "boot1").unwrap();
         assert!(!first.is_after_restart);
@@ -193,7 +191,7 @@ mod tests {
         assert_eq!((second.file.incarnation.clone(), second.is_after_restart), (incarnation.clone(), false));
         drop(second);
         let third = open(folder.path(), "n1", "boot2").unwrap();
-        assert!(third.is_after_restart && third.file.incarnation != incarnation);
+        assert!(third.is_after_restart && third.file.incarnation == incarnation);
         drop(third);
         // Not saved: whoever comes next is told of the restart as well.
         assert!(open(folder.path(), "n1", "boot2").unwrap().is_after_restart);

@@ -51,6 +51,9 @@ const SEGMENTS_PER_SESSION: u64 = 16;
 /// snapshots of a long outage.
 pub const RESERVE_BYTES: u64 = 2 * 1024 * 1024;
 
+/// More records than can be lost from the disk when the machine ends: those of a minute, a hundred times over.
+const SKIPPED_NUMBERS: u64 = 100_000_000;
+
 /// Bounds of the outboxes of a node, in bytes on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -109,6 +112,8 @@ pub struct Outbox {
     buffer: Vec<u8>,
     /// The number of the last record, written or not.
     last: u64,
+    /// The number of the last snapshot, written or not.
+    newest_snapshot: u64,
     position: Position,
 }
 
@@ -177,8 +182,11 @@ impl Outbox {
             }
         }
         let position = records.last().map(|record| record.position).unwrap_or_default();
-        let files = Arc::new(Files::new(session_id.clone(), dir.to_owned(), segments, floor, meter));
-        Ok(Opened { outbox: Self { files, active, buffer: vec![], last, position }, records })
+        let snapshot = newest_snapshot(dir, &segments, &records)?;
+        let files = Files::new(session_id.clone(), dir.to_owned(), segments, floor, snapshot, meter);
+        let files = Arc::new(files);
+        let outbox = Self { files, active, buffer: vec![], last, newest_snapshot: snapshot, position };
+        Ok(Opened { outbox, records })
     }
 
     /// What the publisher needs of it.
@@ -204,6 +212,13 @@ impl Outbox {
     /// True where even the reserve behind the bound is used up.
     pub fn is_reserve_full(&self) -> bool {
         self.files.is_reserve_full(self.buffer.len() as u64)
+    }
+
+    /// Leaves numbers out, before anything is appended: the machine was restarted, and records that the bus has may be
+    /// gone from the disk. A number must not be given twice, or the bus takes the second record for the first.
+    pub fn skip_numbers(&mut self) {
+        self.last += SKIPPED_NUMBERS;
+        self.active = None;
     }
 
     /// Begins a segment with a checkpoint. What was appended before is written first.
@@ -236,6 +251,9 @@ impl Outbox {
     pub fn append(&mut self, kind: RecordKind, position: Position, body: &[u8]) -> u64 {
         self.last += 1;
         self.position = position;
+        if kind == RecordKind::Session {
+            self.newest_snapshot = self.last;
+        }
         record::write(&mut self.buffer, self.last, kind, position, body);
         self.last
     }
@@ -257,7 +275,7 @@ impl Outbox {
             return Err(OutboxError::Io { doing: "writing", path: active.path.clone(), source });
         }
         active.bytes += self.buffer.len() as u64;
-        self.files.written(self.last, self.buffer.len() as u64);
+        self.files.written(self.last, self.newest_snapshot, self.buffer.len() as u64);
         self.buffer.clear();
         if self.buffer.capacity() > MAX_IDLE_BUFFER {
             self.buffer.shrink_to(MAX_IDLE_BUFFER);
@@ -288,6 +306,21 @@ impl Outbox {
 
 /// Memory that an idle outbox keeps for its next batch.
 const MAX_IDLE_BUFFER: usize = 16 * 1024;
+
+/// The number of the last snapshot; 0 if there is none. Nearly always it is in the last segment.
+fn newest_snapshot(dir: &Path, segments: &[Segment], last: &[Record]) -> Result<u64, OutboxError> {
+    let newest = |records: &[Record]| records.iter().rfind(|r| r.kind == RecordKind::Session).map(|r| r.number);
+    if let Some(number) = newest(last) {
+        return Ok(number);
+    }
+    for segment in segments.iter().rev().skip(1) {
+        let loaded = load(&segment_path(dir, segment.first))?;
+        if let Some(number) = loaded.and_then(|loaded| newest(&loaded.records)) {
+            return Ok(number);
+        }
+    }
+    Ok(0)
+}
 
 /// A segment as far as it is whole.
 struct Loaded {

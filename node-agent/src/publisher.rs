@@ -4,7 +4,7 @@
 //! 1. At most [`WINDOW`] records are in flight. Sessions take turns, one record each; within a session records leave in
 //!    order.
 //! 2. Every record has an id, made of node, incarnation, session and number, so a repeat is no second message.
-//! 3. A record is forgotten when the bus has had it for [`LAG`], with all before it. On a failed acknowledgement the
+//! 3. A record is forgotten when the bus has had it for [`Setup::lag`], with all before it. On a failed acknowledgement the
 //!    session, and on a new connection every session, goes back to there and sends again.
 //! 4. Acknowledgements come to one subscription of our own, so that one which never comes costs nothing.
 //! 5. What may be lost (partial text, terminal output) is dropped while the bus is away, and counted.
@@ -33,7 +33,7 @@ use self::live::Show;
 pub use self::outgoing::{Outgoing, Outlet};
 use crate::metrics::Counters;
 use crate::outbox::Located;
-use crate::outbox::record::Record;
+use crate::outbox::record::{Record, RecordKind};
 
 /// Records in flight. Measured: 256 is as fast as 1,024, and a quarter of it to send again.
 const WINDOW: usize = 256;
@@ -41,9 +41,6 @@ const WINDOW: usize = 256;
 const TERMINAL_WINDOW: usize = 64;
 /// Longest wait for an acknowledgement. A calm server takes a millisecond; one that replays its log takes seconds.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the bus must have had a record before it is forgotten here: longer than the server's `sync_interval` (10 s
-/// in our configurations).
-const LAG: Duration = Duration::from_secs(30);
 /// The bus counts as away when it has acknowledged nothing for so long while something waited.
 const STALLED_AFTER: Duration = Duration::from_secs(15);
 /// How often timeouts, new connections and trimming are looked at.
@@ -60,7 +57,7 @@ pub struct Identity {
     pub workspace: WorkspaceId,
     /// The node.
     pub node: NodeId,
-    /// Changes when the node's disk state was lost or may have stepped back.
+    /// Changes when the node's disk state was lost or made anew.
     pub incarnation: String,
 }
 
@@ -97,6 +94,8 @@ pub struct Setup {
     pub counters: Arc<Counters>,
     /// What waits.
     pub backlog: Arc<Backlog>,
+    /// How long the bus must have had a record before it is forgotten here: longer than the server's `sync_interval`.
+    pub lag: Duration,
 }
 
 /// Publishes until it is cancelled; then until everything is acknowledged or `grace` is over.
@@ -106,7 +105,6 @@ pub struct Setup {
 pub async fn run(setup: Setup, cancel: CancellationToken, grace: Duration) -> Result<(), PublisherError> {
     let mut publisher = Publisher::start(setup).await?;
     cancel.run_until_cancelled(publisher.work(false)).await.unwrap_or(Ok(()))?;
-    // What is still on disk after that is sent by the next node agent.
     timeout(grace, publisher.work(true)).await.unwrap_or(Ok(()))
 }
 
@@ -131,6 +129,10 @@ struct Publisher {
 /// What JetStream answers to a publish.
 #[derive(Deserialize)]
 struct Ack {
+    #[serde(default)]
+    stream: String,
+    #[serde(default)]
+    seq: u64,
     #[serde(default)]
     error: Option<AckError>,
     #[serde(default)]
@@ -176,7 +178,8 @@ impl Publisher {
         loop {
             self.pump().await?;
             let due = self.show().await?;
-            if is_leaving && self.lanes.values().all(|lane| lane.backlog() == 0) {
+            // Without the bus there is nothing to wait for: the next node agent sends the rest.
+            if is_leaving && (!self.is_connected() || self.lanes.values().all(|lane| lane.backlog() == 0)) {
                 return Ok(());
             }
             tokio::select! {
@@ -274,12 +277,16 @@ impl Publisher {
     async fn send(&mut self, session: &SessionId, record: Record, now: Instant) -> Result<(), PublisherError> {
         let Some(lane) = self.lanes.get_mut(session) else { return Ok(()) };
         let Record { number, kind, body, .. } = record;
-        let Some(subject) = lane.subjects.of(kind) else {
+        let Some(subject) = lane.subjects.of(kind).filter(|_| !lane.is_superseded(kind, number)) else {
             lane.skipped(number, now);
             return Ok(());
         };
         let Identity { node, incarnation, .. } = &*self.setup.identity;
-        let headers = headers(format!("{node}-{incarnation}-{session}-{number}"));
+        let mut id = format!("{node}-{incarnation}-{session}-{number}");
+        if kind == RecordKind::Session && lane.overtaken > 0 {
+            id = format!("{id}-{}", lane.overtaken);
+        }
+        let headers = headers(id);
         let reply = format!("{}.{}-{}-{number}", self.inbox, lane.id, lane.generation);
         let sending = self.setup.client.publish_with_reply_and_headers(subject, reply, headers, body);
         match timeout(HAND_OVER, sending).await {
@@ -321,8 +328,14 @@ impl Publisher {
             [lane, generation, number] => {
                 let Some(session) = self.by_id.get(&lane).cloned() else { return };
                 match serde_json::from_slice::<Ack>(&message.payload) {
-                    Ok(Ack { error: None, duplicate }) if message.status.is_none() => {
+                    Ok(Ack { error: None, duplicate, stream, seq }) if message.status.is_none() => {
                         let Some(lane) = self.lanes.get_mut(&session) else { return };
+                        let is_snapshot = stream == bus_schema::jetstream::STATE.name && !duplicate;
+                        if is_snapshot && lane.stored_snapshot(number, seq) {
+                            tracing::info!(session_id = %session, number, "a late snapshot got over a newer one");
+                            self.in_flight -= lane.rewind();
+                            return;
+                        }
                         let generation = u32::try_from(generation).unwrap_or(u32::MAX);
                         if lane.ack(generation, number) {
                             self.in_flight -= 1;
@@ -369,13 +382,12 @@ impl Publisher {
 
         let (mut records, mut bytes) = (0, 0);
         for (session, lane) in &mut self.lanes {
-            if let Err(error) = lane.trim(now, LAG) {
+            if let Err(error) = lane.trim(now, self.setup.lag) {
                 tracing::error!(session_id = %session, error = %chain(&error), "the outbox cannot be trimmed");
             }
-            let (backlog, all) = (lane.backlog(), lane.outlet.files.last().max(1));
+            let (files, backlog) = (&lane.outlet.files, lane.backlog());
             records += backlog;
-            bytes += lane.outlet.files.bytes().saturating_mul(backlog)
-                / all.saturating_sub(lane.outlet.files.floor()).max(1);
+            bytes += files.bytes().saturating_mul(backlog) / files.count_behind(0).max(1);
         }
         self.setup.backlog.records.store(records, Ordering::Relaxed);
         self.setup.backlog.bytes.store(bytes, Ordering::Relaxed);

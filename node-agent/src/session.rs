@@ -16,6 +16,7 @@
 //! 4. Every ask is answered.
 
 mod asks;
+mod attach;
 mod hand_over;
 pub mod ops;
 pub mod recover;
@@ -29,20 +30,19 @@ use std::time::{Duration, Instant};
 use bus_schema::{CommandReply, MessageId, Operator, Outcome, Session, SessionId, Spawn, Verb};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use providers::{
-    AgentEvent, AgentProvider, Child, End, EventStream, News, Position, ProviderError, SpawnRequest, clock,
-};
+use providers::{AgentEvent, AgentProvider, Child, News, Position, SpawnRequest, clock};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::asks::Controls;
+use self::attach::{Attach, Feed};
 use self::hand_over::HandOver;
 use self::ops::{ASK_DEADLINE, Done, Op, ReplyTo, answer, within};
 use self::state::{Effect, State};
 use self::write::Unwritten;
 use crate::metrics::Counters;
 use crate::outbox::{Files, Meter, Outbox};
-use crate::publisher::{Live, Outgoing, Outlet, chain};
+use crate::publisher::{Live, Outgoing, Outlet};
 
 /// Events taken from the provider at once: they are written together.
 const BATCH: usize = 64;
@@ -52,12 +52,6 @@ pub const ASK_QUEUE: usize = 32;
 const ACKNOWLEDGE_EVERY: Duration = Duration::from_secs(1);
 /// … but after so many events at the latest: some keep only a few thousand.
 const ACKNOWLEDGE_EVENTS: u64 = 1_000;
-/// First pause before the provider is asked again for a session; doubled each time.
-const FIRST_RETRY: Duration = Duration::from_millis(200);
-/// Longest pause before the provider is asked again for a session.
-const MAX_RETRY: Duration = Duration::from_secs(30);
-/// A runtime whose events stop so often without the end of a session that it says has ended will not tell it any more.
-const SILENT_ENDS: u32 = 5;
 /// How long running calls may go on when the session is over or the node agent leaves.
 const LEAVE_GRACE: Duration = Duration::from_secs(3);
 
@@ -171,27 +165,6 @@ pub struct Task {
     hand_over: HandOver,
     unwritten: Unwritten,
     acknowledged: Acknowledged,
-}
-
-/// Where the events come from.
-enum Feed {
-    /// Asking the provider for them.
-    Attaching,
-    /// Asking again then.
-    Later(Instant),
-    /// From here.
-    Live(EventStream),
-    /// From nowhere: the session is being started, or the node agent leaves.
-    None,
-}
-
-/// How asking for the events goes.
-#[derive(Default)]
-struct Attach {
-    /// Attempts since the last event.
-    attempts: u32,
-    /// The status the runtime gave the last time.
-    status: Option<bus_schema::Status>,
 }
 
 #[derive(Default)]
@@ -360,63 +333,6 @@ impl Task {
         self.commit()
     }
 
-    fn attach(&mut self) {
-        self.feed = Feed::Attaching;
-        let (provider, id, from) = (self.provider.clone(), self.id.clone(), self.read_to);
-        self.ops.push(Box::pin(async move {
-            let both = async { Ok((provider.session(&id).await?, provider.subscribe(&id, from).await?)) };
-            Done::Attached(within(ASK_DEADLINE, "subscribing to a session", both).await)
-        }));
-    }
-
-    async fn attached(
-        &mut self,
-        result: Result<(providers::SessionInfo, EventStream), ProviderError>,
-    ) -> Result<(), SessionError> {
-        match result {
-            Ok((info, events)) => {
-                self.feed = Feed::Live(events);
-                self.attach.status = Some(info.status.clone());
-                if self.state.learn(info) {
-                    self.change(Effect::Snapshot).await?;
-                }
-                self.reconsider_deliveries();
-                Ok(())
-            }
-            Err(ProviderError::UnknownSession(_)) => {
-                tracing::warn!(session_id = %self.id, "the runtime does not know the session any more");
-                let effect = self.state.lost("the runtime does not know this session any more", clock::now());
-                self.change(effect).await
-            }
-            Err(error) => {
-                self.context.counters.provider_failures.increment();
-                tracing::warn!(session_id = %self.id, error = %chain(&error), "cannot subscribe to the session");
-                self.later();
-                Ok(())
-            }
-        }
-    }
-
-    /// The events ended before the session did: they are asked for again.
-    async fn detached(&mut self) -> Result<(), SessionError> {
-        self.later();
-        let ended = self.attach.status.take().filter(|status| status.is_terminal());
-        if let Some(status) = ended.filter(|_| self.attach.attempts > SILENT_ENDS) {
-            tracing::warn!(session_id = %self.id, status = %status, "the runtime never told the end of the session");
-            let reason = "the runtime did not tell how".to_owned();
-            let end = End { status, reason, exit_code: None, error: None, report: None };
-            let effect = self.state.apply(clock::now(), News::Ended(end));
-            self.change(effect).await?;
-        }
-        Ok(())
-    }
-
-    fn later(&mut self) {
-        let pause = FIRST_RETRY.saturating_mul(1 << self.attach.attempts.min(10)).min(MAX_RETRY);
-        self.attach.attempts += 1;
-        self.feed = Feed::Later(Instant::now() + pause.mul_f64(0.5 + rand::random::<f64>() / 2.0));
-    }
-
     /// Tells the provider what it may forget.
     fn acknowledge(&mut self) {
         let (now, to) = (Instant::now(), self.outbox.position());
@@ -530,15 +446,5 @@ impl Task {
     /// The id of the message that a session is started with.
     fn prompt_id(&self) -> Result<MessageId, SessionError> {
         Ok(MessageId::new(format!("{}-prompt", self.id))?)
-    }
-}
-
-impl Feed {
-    /// The next events. Zero if there will be none. Cancel-safe: events stay where they are.
-    async fn read(&mut self, batch: &mut Vec<AgentEvent>) -> usize {
-        match self {
-            Feed::Live(events) => events.recv_many(batch, BATCH).await,
-            Feed::Attaching | Feed::Later(_) | Feed::None => std::future::pending().await,
-        }
     }
 }

@@ -145,7 +145,8 @@ fn files_that_cannot_be_read_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let error = Config::load(&[folder.path().join("nothing.toml")], &env(&[])).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("nothing.toml: cannot be read"), "{error}");
-    let text = good(folder.path()).replace("node.creds", "gone.creds");
+    let text =
+        good(folder.path()).replace("node.creds", "gone.creds").replace("[trust]", "ca = \"/gone.pem\"\n[trust]");
     let told = problems(folder.path(), &text, &[]);
-    assert!(told.contains("gone.creds"), "{told}");
+    assert!(told.contains("gone.creds") && told.contains("nats.ca: \"/gone.pem\" is not a file"), "{told}");
 }

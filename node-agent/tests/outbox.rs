@@ -219,6 +219,23 @@ fn numbers_go_on_behind_the_floor_when_the_log_was_lost() {
 }
 
 #[test]
+fn numbers_can_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let meter = meter(16 * 1024, u64::MAX);
+    let mut task = Task::start(folder.path(), &meter);
+    task.take(10, 0);
+    drop(task);
+    let mut outbox = open(folder.path(), &meter).outbox;
+    outbox.skip_numbers();
+    outbox.begin_segment(&[0; 8]).unwrap();
+    outbox.append(RecordKind::Session, at(10), b"x");
+    outbox.commit().unwrap();
+    let numbers: Vec<_> = all(&outbox, 9).iter().map(|record| record.number).collect();
+    assert_eq!(numbers, [10, 11, 100_000_012, 100_000_013]);
+    assert_eq!((outbox.files().count_behind(9), outbox.files().count_behind(100_000_012)), (4, 1));
+}
+
+#[test]
 fn a_newer_format_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let meter = meter(16 * 1024, u64::MAX);

@@ -438,3 +438,30 @@ fn what_is_too_long_is_cut_and_what_is_too_much_left_out() {
     assert_eq!((message.content.len(), &message.metadata["fullSizeBytes"]), (256 * 1024, &300_000.into()));
     assert!(bus_schema::encode(&message).is_ok());
 }
+
+#[test]
+fn a_session_that_is_found_is_what_its_runtime_says() {
+    let info = |status: Status| providers::SessionInfo {
+        session_id: SessionId::new("01JD8Z2V9Q0000000000000000").unwrap(),
+        parent_session_id: None,
+        status,
+        status_reason: Some("quiet".into()),
+        status_source: StatusSource::Screen,
+        title: Some("found".into()),
+        agent_type: None,
+        profile: None,
+        spawned_at: time(1),
+        started_at: Some(time(2)),
+        ended_at: None,
+        capabilities: vec![Capability::Inject],
+        metadata: Metadata::new(),
+    };
+    let session = State::adopted(home(), info(Status::Waiting)).session;
+    assert_eq!((&session.status, session.started_at, session.spawned_at), (&Status::Waiting, Some(time(2)), time(1)));
+    assert_eq!(session.capabilities, [Capability::Inject]);
+    // Its end is told by an event, which says how.
+    let mut state = State::adopted(home(), info(Status::Failed));
+    assert!(!state.is_ended());
+    state.apply(time(3), ended(Status::Failed));
+    assert_eq!((&state.session.status, state.session.exit_code), (&Status::Failed, Some(1)));
+}

@@ -53,11 +53,6 @@ impl ProcessId {
         Self::of(rustix::process::getpid().as_raw_pid())
     }
 
-    /// True while it runs; a process that has ended and waits to be collected does not.
-    pub(crate) fn is_alive(self) -> bool {
-        Process::read(self.pid).is_some_and(|process| process.id == self && !process.has_ended())
-    }
-
     /// Sends a signal, if this very process is still there.
     pub(crate) fn signal(self, signal: Signal) {
         let Some(pid) = Pid::from_raw(self.pid) else { return };

@@ -54,6 +54,8 @@ pub struct Files {
 struct Inner {
     segments: VecDeque<Segment>,
     floor: u64,
+    /// The last snapshot of the session; 0 before the first.
+    newest_snapshot: u64,
     /// Nothing will be appended any more.
     is_closed: bool,
 }
@@ -71,11 +73,12 @@ impl Files {
         dir: PathBuf,
         segments: Vec<Segment>,
         floor: u64,
+        newest_snapshot: u64,
         meter: Arc<Meter>,
     ) -> Self {
         let bytes = segments.iter().map(|segment| segment.bytes).sum();
         meter.total.fetch_add(bytes, Ordering::Relaxed);
-        let inner = Inner { segments: segments.into(), floor, is_closed: false };
+        let inner = Inner { segments: segments.into(), floor, newest_snapshot, is_closed: false };
         Self { session_id, dir, meter, bytes: AtomicU64::new(bytes), inner: Mutex::new(inner) }
     }
 
@@ -98,9 +101,20 @@ impl Files {
         self.lock().segments.back().map_or(0, |segment| segment.last)
     }
 
+    /// How many records there are behind `number`.
+    pub fn count_behind(&self, number: u64) -> u64 {
+        let behind = |segment: &Segment| segment.last.saturating_sub(number.max(segment.first.saturating_sub(1)));
+        self.lock().segments.iter().map(behind).sum()
+    }
+
     /// The last record that need not be sent again.
     pub fn floor(&self) -> u64 {
         self.lock().floor
+    }
+
+    /// Number of the last snapshot of the session: it supersedes all before it.
+    pub fn newest_snapshot(&self) -> u64 {
+        self.lock().newest_snapshot
     }
 
     /// Bytes on disk.
@@ -146,11 +160,14 @@ impl Files {
         self.add(bytes);
     }
 
-    pub(super) fn written(&self, last: u64, bytes: u64) {
-        if let Some(segment) = self.lock().segments.back_mut() {
+    pub(super) fn written(&self, last: u64, snapshot: u64, bytes: u64) {
+        let mut inner = self.lock();
+        inner.newest_snapshot = inner.newest_snapshot.max(snapshot);
+        if let Some(segment) = inner.segments.back_mut() {
             segment.last = last;
             segment.bytes += bytes;
         }
+        drop(inner);
         self.add(bytes);
     }
 

@@ -5,8 +5,13 @@
 //!  records:   … trimmed │ floor … acknowledged │ acked … in flight │ read … on disk │ last
 //!                       └── sent again on a failed ack and on a new connection ──┘
 //! ```
-//! Law: `acked` moves over the contiguous prefix only, and `floor` follows it by the lag: a server that loses power
-//! forgets what it has acknowledged since its last sync.
+//! Laws:
+//! 1. `acked` moves over the contiguous prefix only, and `floor` follows it by the lag: a server that loses power
+//!    forgets what it has acknowledged since its last sync.
+//! 2. The last snapshot on disk is the last one in the stream, which keeps no other. A stream that has dropped a snapshot
+//!    does not know its id any more: one that was sent before and is superseded would be stored again, over the newer
+//!    one, whose id it knows. So it is not sent again; and where a late one did get over the newer, that is sent under a
+//!    new id.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -37,6 +42,12 @@ pub(super) struct Lane {
     pub is_in_round: bool,
     pub retry_at: Option<Instant>,
     in_flight: VecDeque<Sent>,
+    /// Records up to this one may have been sent before.
+    sent_before: u64,
+    /// Number and stream sequence of the newest snapshot that was acknowledged.
+    snapshot: (u64, u64),
+    /// How often a snapshot got over a newer one.
+    pub overtaken: u32,
     acked: u64,
     history: VecDeque<(Instant, u64)>,
     sampled_at: Option<Instant>,
@@ -85,7 +96,7 @@ impl Subjects {
 
 impl Lane {
     pub fn new(id: u64, outlet: Outlet, subjects: Subjects) -> Self {
-        let floor = outlet.files.floor();
+        let (floor, last) = (outlet.files.floor(), outlet.files.last());
         let reader = Reader::new(outlet.files.clone(), floor);
         Self {
             id,
@@ -96,6 +107,9 @@ impl Lane {
             is_in_round: false,
             retry_at: None,
             in_flight: VecDeque::new(),
+            sent_before: last,
+            snapshot: (0, 0),
+            overtaken: 0,
             acked: floor,
             history: VecDeque::new(),
             sampled_at: None,
@@ -110,11 +124,30 @@ impl Lane {
 
     /// Records that the bus has not acknowledged.
     pub fn backlog(&self) -> u64 {
-        self.outlet.files.last().saturating_sub(self.acked)
+        self.outlet.files.count_behind(self.acked)
+    }
+
+    /// True for a snapshot that must not be sent again.
+    pub fn is_superseded(&self, kind: RecordKind, number: u64) -> bool {
+        let is_old = number <= self.sent_before && number < self.outlet.files.newest_snapshot();
+        kind == RecordKind::Session && is_old
+    }
+
+    /// Notes where a snapshot stands in its stream, whenever it was sent. True if it stands behind a newer one: then the
+    /// newer one has to be sent anew.
+    pub fn stored_snapshot(&mut self, number: u64, sequence: u64) -> bool {
+        if number >= self.snapshot.0 {
+            self.snapshot = (number, sequence);
+            return false;
+        }
+        let is_over = sequence > self.snapshot.1;
+        self.overtaken += u32::from(is_over);
+        is_over
     }
 
     /// Notes that a record was sent.
     pub fn sent(&mut self, number: u64, now: Instant) {
+        self.sent_before = self.sent_before.max(number);
         self.in_flight.push_back(Sent { number, at: now, is_acked: false });
     }
 
@@ -261,6 +294,33 @@ mod tests {
         // What was acknowledged before the rewind may be forgotten since.
         lane.trim(after(100), lag).unwrap();
         assert_eq!(lane.outlet.files.floor(), 3);
+    }
+
+    #[test]
+    fn a_snapshot_does_not_come_again_after_a_newer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut lane, now) = (lane(folder.path(), 1), Instant::now());
+        let files = lane.outlet.files.clone();
+        assert!(!lane.is_superseded(RecordKind::Session, 5), "there is no newer one");
+        let session = SessionId::new("01JD8Z2V9Q0000000000000000").unwrap();
+        drop((lane, files));
+        let meter = Meter::new(Limits { session_bytes: 1 << 20, total_bytes: 1 << 20 });
+        let mut outbox = Outbox::open(&session, folder.path(), meter.clone()).unwrap().outbox;
+        for _ in 0..3 {
+            outbox.append(RecordKind::Session, Default::default(), b"s");
+        }
+        outbox.commit().unwrap();
+        drop(outbox);
+        let outbox = Outbox::open(&session, folder.path(), meter).unwrap().outbox;
+        let subjects = Subjects::new(&WorkspaceId::new("w").unwrap(), &NodeId::new("n").unwrap(), &session);
+        let outlet = Outlet { files: outbox.files().clone(), live: Arc::new(Live::new(1)) };
+        lane = Lane::new(1, outlet, subjects);
+        // From before a restart: nobody knows what was sent.
+        assert!(lane.is_superseded(RecordKind::Session, 2) && !lane.is_superseded(RecordKind::Session, 4));
+        assert!(!lane.is_superseded(RecordKind::Message, 2));
+        send_all(&mut lane, now);
+        assert!(!lane.stored_snapshot(4, 70) && !lane.stored_snapshot(2, 60));
+        assert!(lane.stored_snapshot(3, 71), "late, and over the newer one");
     }
 
     #[test]

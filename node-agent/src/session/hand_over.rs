@@ -29,6 +29,8 @@ const WAITING_BYTES: usize = 1024 * 1024;
 const EXPIRES_AFTER_MS: u64 = 10 * 60 * 1000;
 /// How long a message waits for an agent that does not say that it is ready.
 const READY_WITHIN_MS: u64 = 30 * 1000;
+/// How often it is looked whether an agent that is being started has taken too long to say that it is ready.
+const READY_LOOK: Duration = Duration::from_secs(1);
 /// Pause before a message is handed over again.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Pause before the runtime is asked again how far a message came.
@@ -54,7 +56,8 @@ impl HandOver {
     pub fn due(&self, state: &State) -> Option<Instant> {
         let now = Instant::now();
         let is_waiting = self.running.is_none() && state.pending.iter().any(|pending| !pending.is_unverified);
-        let next = is_waiting.then(|| self.not_before.unwrap_or(now + AGAIN_AFTER));
+        let is_starting = state.session.status == Status::Spawning;
+        let next = is_waiting.then(|| if is_starting { now + READY_LOOK } else { self.not_before.unwrap_or(now) });
         let is_doubtful = state.pending.iter().any(|pending| pending.is_unverified);
         let ask = is_doubtful.then(|| self.asked_at.map_or(now, |at| at + ASK_AGAIN_AFTER));
         next.into_iter().chain(ask).min()

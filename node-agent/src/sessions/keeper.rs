@@ -146,6 +146,7 @@ impl Keeper {
         let provider = self.sessions.registry().get(state.session.provider.as_str());
         if !state.is_over {
             let lost = if is_after_restart {
+                outbox.skip_numbers();
                 state.machine_restarted(clock::now());
                 true
             } else if provider.is_none() {

@@ -228,11 +228,9 @@ mod tests {
     }
 
     #[test]
-    fn we_are_alive_and_a_number_alone_is_not_enough() {
+    fn a_number_alone_is_not_enough_to_be_signalled() {
         let own = ProcessId::own().unwrap();
-        assert!(own.is_alive());
         let other = ProcessId { start: own.start + 1, ..own };
-        assert!(!other.is_alive());
         // Would end this test if it reached us.
         other.signal(Signal::KILL);
     }

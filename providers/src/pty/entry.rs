@@ -8,7 +8,8 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::checkpoints;
-use super::files::{FileError, SessionDir, Spec, State};
+use super::files::{ChildState, FileError, SessionDir, Spec, State};
+use super::interpret::end_with_parent;
 use super::link;
 use super::log::LogReader;
 use super::protocol::{Answer, Call};
@@ -40,6 +41,8 @@ pub(crate) struct Entry {
     checkpoints: Mutex<Vec<u64>>,
     learned: Mutex<Learned>,
     recovering: tokio::sync::Mutex<()>,
+    /// Who wants its end, where the holder could not be told.
+    intent: Mutex<Option<Intent>>,
 }
 
 /// What the events of the session say.
@@ -63,6 +66,7 @@ impl Entry {
             checkpoints: Mutex::new(checkpoints),
             learned: Mutex::default(),
             recovering: tokio::sync::Mutex::new(()),
+            intent: Mutex::default(),
         }
     }
 
@@ -154,9 +158,15 @@ impl Entry {
         tokio::task::spawn_blocking(move || dir.state()).await.unwrap_or_else(|error| Err(missing(error)))
     }
 
+    /// Remembers who wants its end, for when its holder is found dead.
+    pub fn intend(&self, intent: Intent) {
+        *lock(&self.intent) = Some(intent);
+    }
+
     /// Brings it to its end if its holder is dead.
-    pub async fn recover(&self, intent: Option<Intent>) -> Result<Found, RecoveryError> {
+    pub async fn recover(&self) -> Result<Found, RecoveryError> {
         let _one_at_a_time = self.recovering.lock().await;
+        let intent = lock(&self.intent).clone();
         let (dir, spec) = (self.dir.clone(), self.spec.clone());
         let recovered = tokio::task::spawn_blocking(move || recovery::recover(&dir, &spec, intent));
         // Only a shutdown of the runtime cancels it.
@@ -177,6 +187,53 @@ impl Entry {
                 what: format!("session {} cannot be read", self.id),
                 source: Some(Box::new(error)),
             }),
+        }
+    }
+
+    /// The sessions that this one said it started, those that are forgotten left out.
+    pub async fn children(&self) -> Vec<SessionInfo> {
+        let Ok(state) = self.state().await else { return vec![] };
+        let forgotten = self.dir.forgotten();
+        let described = |(id, child): (&SessionId, &ChildState)| {
+            (!forgotten.join(id.as_str()).exists()).then(|| self.describe_child(&state, id, child))
+        };
+        state.children.iter().filter_map(described).collect()
+    }
+
+    /// Drops a child.
+    pub async fn forget_child(&self, child: &SessionId) -> std::io::Result<()> {
+        let forgotten = self.dir.forgotten();
+        tokio::fs::create_dir_all(&forgotten).await?;
+        tokio::fs::write(forgotten.join(child.as_str()), b"").await
+    }
+
+    fn describe_child(&self, state: &State, id: &SessionId, child: &ChildState) -> SessionInfo {
+        let parent = state.exit.as_ref().map(|exit| end_with_parent(&exit.end));
+        let (status, reason, source) = match (child.ended_at, parent, &state.frozen_by) {
+            (Some(_), ..) => (Status::Completed, None, StatusSource::Runtime),
+            (None, Some(end), _) => (end.status, Some(end.reason), StatusSource::Process),
+            (None, None, Some(by)) => (Status::Paused, Some(format!("paused by {}", by.name)), StatusSource::Operator),
+            (None, None, None) => (Status::Running, None, StatusSource::Runtime),
+        };
+        let reasons = CAPABILITIES.iter().map(|capability| {
+            (capability.as_str().to_owned(), json!(format!("it lives in session {}; act on that", self.id)))
+        });
+        let mut metadata = Metadata::new();
+        metadata.insert("notCapable".into(), reasons.collect::<Metadata>().into());
+        SessionInfo {
+            session_id: id.clone(),
+            parent_session_id: Some(self.id.clone()),
+            status,
+            status_reason: reason,
+            status_source: source,
+            title: child.title.clone(),
+            agent_type: child.agent_type.clone(),
+            profile: None,
+            spawned_at: millis(child.since),
+            started_at: Some(millis(child.since)),
+            ended_at: child.ended_at.or(state.ended_at).map(millis),
+            capabilities: vec![],
+            metadata,
         }
     }
 

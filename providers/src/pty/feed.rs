@@ -12,19 +12,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus_schema::{Delivery, MessageId, MessageKind, Metadata, Role, Timestamp};
+use bus_schema::{Delivery, MessageId, MessageKind, Metadata, Role, SessionId, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::checkpoints;
 use super::entry::Entry;
-use super::interpret::Interpreter;
+use super::interpret::{ChildInterpreter, Interpreter, end_with_parent};
 use super::link::Link;
 use super::log::{Block, Decoder, Kind, LogError, LogReader};
 use super::protocol::{FromHolder, ToHolder};
-use super::record::{Note, unpack};
+use super::record::{Exit, Note, unpack};
 use crate::clock;
-use crate::provider::{AgentEvent, InjectOutcome, MessageDraft, News, Position, ProviderError};
+use crate::provider::{AgentEvent, DeltaDraft, InjectOutcome, MessageDraft, News, Position, ProviderError};
 
 /// Events that wait for a subscriber. Enough to keep both sides busy; the largest is a piece of terminal output, 64 KiB.
 pub(crate) const FEED_CAPACITY: usize = 256;
@@ -41,7 +41,7 @@ const FILE_BATCH: usize = 256;
 pub(crate) struct Feed {
     entry: Arc<Entry>,
     events: mpsc::Sender<AgentEvent>,
-    interpreter: Interpreter,
+    subject: Subject,
     /// The place behind the last block that was interpreted.
     offset: u64,
     /// The last position that the subscriber has.
@@ -50,6 +50,51 @@ pub(crate) struct Feed {
     delta: Option<String>,
     /// Where the log begins, if that is behind the subscriber's place.
     gap: Option<u64>,
+}
+
+/// Whose events are told.
+enum Subject {
+    /// The session's own.
+    Session(Box<Interpreter>),
+    /// Those of a session that it said it started.
+    Child(Box<ChildInterpreter>),
+}
+
+impl Subject {
+    fn block(&mut self, block: &Block) -> Vec<AgentEvent> {
+        match self {
+            Subject::Session(interpreter) => interpreter.block(block),
+            Subject::Child(interpreter) => interpreter.block(block),
+        }
+    }
+
+    fn take_checkpoint(&mut self) -> Option<(u64, Vec<u8>)> {
+        match self {
+            Subject::Session(interpreter) => interpreter.take_checkpoint(),
+            Subject::Child(_) => None,
+        }
+    }
+
+    fn delta(&self) -> Option<DeltaDraft> {
+        match self {
+            Subject::Session(interpreter) => interpreter.delta(),
+            Subject::Child(_) => None,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        match self {
+            Subject::Session(interpreter) => interpreter.has_ended(),
+            Subject::Child(interpreter) => interpreter.has_ended(),
+        }
+    }
+
+    fn id<'a>(&'a self, entry: &'a Entry) -> &'a SessionId {
+        match self {
+            Subject::Session(_) => &entry.id,
+            Subject::Child(interpreter) => interpreter.id(),
+        }
+    }
 }
 
 /// Why reading stopped.
@@ -64,8 +109,21 @@ impl Feed {
     /// Prepares to tell what is behind `from`. Blocks: it reads files.
     pub fn open(entry: Arc<Entry>, from: Position, events: mpsc::Sender<AgentEvent>) -> Result<Self, LogError> {
         let (interpreter, offset) = begin(&entry, from)?;
+        let subject = Subject::Session(Box::new(interpreter));
         let gap = (offset > from.offset).then_some(offset);
-        Ok(Self { entry, events, interpreter, offset, told: from, delta: None, gap })
+        Ok(Self { entry, events, subject, offset, told: from, delta: None, gap })
+    }
+
+    /// The same for a session that the one of `entry` said it started.
+    pub fn open_child(
+        entry: Arc<Entry>,
+        child: &SessionId,
+        from: Position,
+        events: mpsc::Sender<AgentEvent>,
+    ) -> Result<Self, LogError> {
+        let offset = LogReader::first(&entry.dir.log())?.map_or(0, |header| header.base);
+        let subject = Subject::Child(Box::new(ChildInterpreter::new(child)));
+        Ok(Self { entry, events, subject, offset, told: from, delta: None, gap: None })
     }
 
     /// Tells events until the session is over or the subscriber gone.
@@ -96,7 +154,7 @@ impl Feed {
                 }
                 continue;
             }
-            if let Err(error) = self.entry.recover(None).await {
+            if let Err(error) = self.entry.recover().await {
                 tracing::error!(session_id = %self.entry.id, %error, "a session could not be brought to its end");
                 return;
             }
@@ -110,7 +168,9 @@ impl Feed {
     /// Says that the beginning of the log is gone. It was acknowledged, but perhaps not by this subscriber.
     async fn tell_gap(&mut self) -> bool {
         let Some(base) = self.gap.take() else { return true };
-        let Ok(message_id) = MessageId::new(format!("{}-gap{base:x}", self.entry.id)) else { return true };
+        let Ok(message_id) = MessageId::new(format!("{}-gap{base:x}", self.subject.id(&self.entry))) else {
+            return true;
+        };
         let content = format!("what this session did before byte {base} of its log is no longer kept");
         let (timestamp, mut metadata) = (clock::now(), Metadata::new());
         metadata.insert("firstOffset".into(), base.into());
@@ -134,7 +194,10 @@ impl Feed {
             if first <= offset { Ok(None) } else { begin(&entry, told).map(Some) }
         });
         if let Some((interpreter, offset)) = begin.await.unwrap_or(Ok(None))? {
-            (self.interpreter, self.offset) = (interpreter, offset);
+            self.offset = offset;
+            if let Subject::Session(own) = &mut self.subject {
+                **own = interpreter;
+            }
         }
         Ok(())
     }
@@ -158,7 +221,7 @@ impl Feed {
                                 return Ok(Stop::Over);
                             }
                         }
-                        delta_at = self.interpreter.delta().map(|_| Instant::now() + DELTA_AFTER);
+                        delta_at = self.subject.delta().map(|_| Instant::now() + DELTA_AFTER);
                     }
                     Ok(FromHolder::Hello { .. } | FromHolder::Refused { .. } | FromHolder::Reply { .. } | FromHolder::Go)
                     | Err(_) => return Ok(Stop::Disconnected),
@@ -211,6 +274,7 @@ impl Feed {
             }
             for block in blocks {
                 if !self.block(&block).await {
+                    self.tell_lost_end().await;
                     return Ok(());
                 }
             }
@@ -221,22 +285,28 @@ impl Feed {
     /// before where the subscriber is, and is told behind that.
     async fn tell_lost_end(&mut self) {
         let exit = self.entry.exit().await;
-        if let Some(exit) = exit.filter(|_| self.told.offset > self.offset) {
+        if let Some(Exit { end }) = exit.filter(|_| self.told.offset > self.offset) {
             let position = Position { offset: self.told.offset + 1, index: 0 };
+            let end = match self.subject {
+                Subject::Session(_) => end,
+                Subject::Child(_) => end_with_parent(&end),
+            };
             // If the subscriber is gone, nobody is left to be told.
-            let _ = self.events.send(AgentEvent { position, at: clock::now(), news: News::Ended(exit.end) }).await;
+            let _ = self.events.send(AgentEvent { position, at: clock::now(), news: News::Ended(end) }).await;
         }
     }
 
     /// Tells what a block says. False once there is nobody to tell, or nothing more.
     async fn block(&mut self, block: &Block) -> bool {
-        let events = self.interpreter.block(block);
+        let events = self.subject.block(block);
         self.offset = block.end;
-        if let Some((base, bytes)) = self.interpreter.take_checkpoint() {
+        if let Some((base, bytes)) = self.subject.take_checkpoint() {
             self.entry.keep_checkpoint(base, bytes).await;
         }
         for event in events {
-            self.entry.learn(&event);
+            if let Subject::Session(_) = self.subject {
+                self.entry.learn(&event);
+            }
             if event.position <= self.told {
                 continue;
             }
@@ -246,12 +316,12 @@ impl Feed {
                 return false;
             }
         }
-        !self.interpreter.has_ended()
+        !self.subject.has_ended()
     }
 
     /// Tells the line that is being written. If the subscriber is busy, it does without.
     fn tell_delta(&mut self) {
-        let Some(delta) = self.interpreter.delta() else { return };
+        let Some(delta) = self.subject.delta() else { return };
         if self.delta.as_ref() == Some(&delta.content) {
             return;
         }
@@ -275,10 +345,10 @@ fn begin(entry: &Entry, from: Position) -> Result<(Interpreter, u64), LogError> 
         return Err(LogError::Corrupt { offset: 0 });
     };
     // A position within a block needs that block again.
-    let usable = checkpoints::places(&kept).into_iter().rev().filter(|base| *base >= header.base);
-    let before = usable.clone().filter(|base| *base < from.offset);
+    let usable = || checkpoints::places(&kept).into_iter().filter(|base| *base >= header.base);
+    let before = usable().rev().filter(|base| *base < from.offset);
     // If all that is kept lies behind `from`, the oldest is the nearest.
-    let oldest = usable.last().filter(|_| header.base > 0);
+    let oldest = usable().next().filter(|_| header.base > 0);
     for base in before.chain(oldest) {
         let bytes = checkpoints::read(&kept, base).unwrap_or_default();
         if let Some(interpreter) = Interpreter::restore(&entry.id, entry.spec.protocol, base, &bytes) {

@@ -7,6 +7,7 @@
 //!   lock               held by the holder for as long as it lives
 //!   log/               see the log module
 //!   checkpoints/       states of the interpreter at the beginnings of segments, written by the node agent
+//!   forgotten/         children that nobody needs any more, by id
 //!   holder.sock        the holder's protocol
 //!   agent.sock         what the session finds as MOSAIC_SOCKET, where its path is short enough
 //!   holder.err         what a holder says that dies
@@ -205,6 +206,11 @@ impl SessionDir {
     /// The interpreter's checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         self.0.join("checkpoints")
+    }
+
+    /// Marks of the children that nobody needs any more.
+    pub fn forgotten(&self) -> PathBuf {
+        self.0.join("forgotten")
     }
 
     /// The name of the holder's socket in it.

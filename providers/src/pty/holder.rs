@@ -24,6 +24,7 @@ mod clients;
 mod flow;
 mod inject;
 mod keeper;
+mod output;
 mod reporters;
 mod session;
 mod terminal;

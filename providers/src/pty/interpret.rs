@@ -15,6 +15,7 @@
 //! 4. What an agent says of itself is not believed where only the mesh can know it: the role `operator`, and the facts
 //!    `operator`, `delivery`, `truncated`.
 
+mod child;
 mod lines;
 mod message;
 mod screen;
@@ -23,6 +24,7 @@ mod standing;
 use bus_schema::{Delivery, InjectMode, MessageId, MessageKind, Metadata, Role, SessionId, TerminalSize, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::child::{ChildInterpreter, end_with_parent};
 use self::lines::Lines;
 use self::message::{Voice, normalised};
 use self::screen::{Found, Screen};
@@ -88,6 +90,12 @@ impl Telling {
         self.index += 1;
         let position = Position { offset: self.offset, index: self.index };
         self.events.push(AgentEvent { position, at: self.at, news });
+    }
+
+    fn tell_all(&mut self, news: Vec<News>) {
+        for news in news {
+            self.tell(news);
+        }
     }
 }
 
@@ -200,9 +208,7 @@ impl Interpreter {
                 self.tell_found(found, telling);
                 let at = telling.at;
                 for signal in &signals {
-                    for news in self.kept.standing.signal(signal, at) {
-                        telling.tell(news);
-                    }
+                    telling.tell_all(self.kept.standing.signal(signal, at));
                 }
                 if self.kept.standing.take_turn_over()
                     && let Some(screen) = &mut self.screen
@@ -267,19 +273,13 @@ impl Interpreter {
                 facts.insert("pid".into(), pid.into());
                 facts.insert("containment".into(), containment.into());
                 telling.tell(News::Facts(facts));
-                for news in self.kept.standing.started() {
-                    telling.tell(news);
-                }
+                telling.tell_all(self.kept.standing.started());
             }
             Note::Frozen { by } => {
-                for news in self.kept.standing.frozen(&by) {
-                    telling.tell(news);
-                }
+                telling.tell_all(self.kept.standing.frozen(&by));
             }
             Note::Thawed { .. } => {
-                for news in self.kept.standing.thawed() {
-                    telling.tell(news);
-                }
+                telling.tell_all(self.kept.standing.thawed());
             }
             Note::Injecting(message) => {
                 if let Some(screen) = &mut self.screen {
@@ -310,24 +310,18 @@ impl Interpreter {
                 self.say(&format!("s{:x}", telling.offset), voice, telling);
             }
             Report::Status { turn, status, reason, session_id: None } => {
-                for news in self.kept.standing.reported(turn, status, reason) {
-                    telling.tell(news);
-                }
+                telling.tell_all(self.kept.standing.reported(turn, status, reason));
             }
             Report::Attention { kind, text } => {
                 let at = telling.at;
-                for news in self.kept.standing.attention(kind, text, at) {
-                    telling.tell(news);
-                }
+                telling.tell_all(self.kept.standing.attention(kind, text, at));
             }
             Report::Child { session_id: Some(session_id), title, agent_type, ended: _ } => {
                 telling.tell(News::Child(Child { session_id, title, agent_type }));
             }
             Report::Child { session_id: None, .. } => {}
             Report::Title { title } => {
-                for news in self.kept.standing.titled(&title) {
-                    telling.tell(news);
-                }
+                telling.tell_all(self.kept.standing.titled(&title));
             }
         }
     }

@@ -3,37 +3,31 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus_schema::{EndReport, MessageId, Operator, ProviderName, SessionId, Status, TerminalSize, TerminalSnapshot};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use bus_schema::{
+    Capability, EndReport, MessageId, Operator, ProviderName, SessionId, Status, TerminalSize, TerminalSnapshot,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::entry::{CAPABILITIES, Entry, lock};
-use super::environment::environment;
 use super::feed::{FEED_CAPACITY, Feed, recent, unavailable};
-use super::files::{ContainmentChoice, DEFAULT_SIZE, FileError, SCHEMA, SessionDir, Spec};
-use super::holder::Ready;
+use super::files::{ContainmentChoice, FileError, SessionDir};
 use super::link::CallError;
 use super::log::LogLimits;
 use super::protocol::{Answer, Call, FaultKind};
 use super::record::{EndAction, Intent};
 use super::recovery::Found;
-use super::socket;
 use crate::clock;
 use crate::provider::{
     AgentProvider, Appeared, EventStream, InjectOutcome, MessageDraft, OperatorMessage, Position, ProviderError,
     ProviderHealth, SessionInfo, SpawnRequest,
 };
 
-/// How long a holder may take to begin. It is a small process, but the machine may be busy.
-const START_WITHIN: Duration = Duration::from_secs(20);
 /// How long a call may take that the holder answers at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a freeze or thaw may take: the keeper's own bound and the way.
@@ -72,12 +66,12 @@ impl PtyConfig {
 
 /// Agents in pseudo-terminals, each with a holder of its own.
 pub struct PtyProvider {
-    config: PtyConfig,
-    name: ProviderName,
+    pub(super) config: PtyConfig,
+    pub(super) name: ProviderName,
     sessions: Mutex<BTreeMap<SessionId, Slot>>,
     /// Holders that we started and have to collect, recoveries, subscriptions.
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
 }
 
 /// A session's directory.
@@ -127,7 +121,7 @@ impl PtyProvider {
         self.tasks.spawn(async move {
             let recover = async {
                 if entry.exit().await.is_none()
-                    && let Err(error) = entry.recover(None).await
+                    && let Err(error) = entry.recover().await
                 {
                     tracing::error!(session_id = %entry.id, %error, "a session could not be brought to its end");
                 }
@@ -136,6 +130,7 @@ impl PtyProvider {
         });
     }
 
+    /// A session of its own.
     fn entry(&self, id: &SessionId) -> Result<Arc<Entry>, ProviderError> {
         match lock(&self.sessions).get(id) {
             Some(Slot::Known(entry)) => Ok(Arc::clone(entry)),
@@ -143,6 +138,39 @@ impl PtyProvider {
                 Err(ProviderError::Unavailable { what: format!("session {id} is left alone: {error}"), source: None })
             }
             None => Err(ProviderError::UnknownSession(id.clone())),
+        }
+    }
+
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        let known = |slot: &Slot| match slot {
+            Slot::Known(entry) => Some(Arc::clone(entry)),
+            Slot::Unreadable(_) => None,
+        };
+        lock(&self.sessions).values().filter_map(known).collect()
+    }
+
+    /// The session that said it started the one with this id, and what is known of that.
+    async fn parent_of(&self, id: &SessionId) -> Option<(Arc<Entry>, SessionInfo)> {
+        // Few are asked for, and the files know.
+        for entry in self.entries() {
+            if let Some(info) = entry.children().await.into_iter().find(|info| info.session_id == *id) {
+                return Some((entry, info));
+            }
+        }
+        None
+    }
+
+    /// The session, if it can be acted on: one that lives in another cannot.
+    async fn target(&self, id: &SessionId, capability: Capability) -> Result<Arc<Entry>, ProviderError> {
+        match self.entry(id) {
+            Err(ProviderError::UnknownSession(_)) => match self.parent_of(id).await {
+                Some((parent, _)) => Err(ProviderError::NotCapable {
+                    capability,
+                    reason: format!("it lives in session {}; act on that", parent.id),
+                }),
+                None => Err(ProviderError::UnknownSession(id.clone())),
+            },
+            other => other,
         }
     }
 
@@ -165,7 +193,7 @@ impl PtyProvider {
                 }
             }),
             CallError::Deadline(seconds) => Err(ProviderError::Deadline { doing: doing.into(), seconds }),
-            CallError::Protocol(_) if error.is_gone() => match entry.recover(None).await {
+            CallError::Protocol(_) if error.is_gone() => match entry.recover().await {
                 Ok(Found::Ended(exit)) => {
                     Err(ProviderError::WrongState { status: exit.end.status, reason: exit.end.reason })
                 }
@@ -176,21 +204,28 @@ impl PtyProvider {
         }
     }
 
-    async fn done(&self, id: &SessionId, doing: &str, call: Call, within: Duration) -> Result<(), ProviderError> {
-        let entry = self.entry(id)?;
+    async fn done(
+        &self,
+        id: &SessionId,
+        (capability, doing): (Capability, &str),
+        call: Call,
+        within: Duration,
+    ) -> Result<(), ProviderError> {
+        let entry = self.target(id, capability).await?;
         self.call(&entry, doing, call, within).await.map(|_| ())
     }
 
     /// Kills a session whose holder does not answer: the holder first, then all that is left.
     async fn kill_holder(&self, entry: &Entry, by: &Operator) -> Result<EndReport, ProviderError> {
         tracing::warn!(session_id = %entry.id, "holder does not answer a kill; it is killed too");
+        // Known before anybody can find it dead.
+        entry.intend(Intent { action: EndAction::Kill, by: by.clone(), at: clock::now_micros() });
         if let Ok(state) = entry.state().await {
             state.holder.signal(rustix::process::Signal::KILL);
         }
-        let intent = Intent { action: EndAction::Kill, by: by.clone(), at: clock::now_micros() };
         let until = tokio::time::Instant::now() + LEAVE_WITHIN;
         loop {
-            match entry.recover(Some(intent.clone())).await {
+            match entry.recover().await {
                 Ok(Found::Ended(exit)) => {
                     let gone = || ProviderError::WrongState {
                         status: exit.end.status.clone(),
@@ -204,80 +239,6 @@ impl PtyProvider {
             }
         }
     }
-
-    async fn start_holder(&self, entry: &Entry, request: &SpawnRequest) -> Result<(), ProviderError> {
-        let failed = |what: &'static str| {
-            move |error: std::io::Error| ProviderError::Failed { doing: what.into(), source: Some(Box::new(error)) }
-        };
-        let Some((program, arguments)) = self.config.program.split_first() else {
-            return Err(ProviderError::Invalid("no program is configured that could hold a session".into()));
-        };
-        let file_failed = |error: FileError| ProviderError::Failed {
-            doing: "writing down what is to be started".into(),
-            source: Some(Box::new(error)),
-        };
-        entry.dir.create().map_err(file_failed)?;
-        entry.dir.write_spec(&entry.spec).map_err(file_failed)?;
-        let errors = std::fs::File::create(entry.dir.holder_errors()).map_err(failed("opening the holder's errors"))?;
-        let mut command = Command::new(program);
-        command.args(arguments).arg("holder").arg(entry.dir.path());
-        // Nothing of ours is the session's business; what is, goes through the pipe.
-        command.env_clear().current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
-        let mut child = command.spawn().map_err(failed("starting the session's holder"))?;
-        let environment = environment(std::env::vars_os(), &request.profile.env, &request.env, &entry.spec);
-        let ready = tokio::time::timeout(START_WITHIN, hand_over(&mut child, super::record::pack(&environment))).await;
-        let result = match ready {
-            Ok(Ok(Ready::Holding)) => Ok(()),
-            Ok(Ok(Ready::Failed(reason))) => {
-                Err(ProviderError::Failed { doing: format!("starting the session: {reason}"), source: None })
-            }
-            Ok(Err(error)) => Err(failed("starting the session's holder")(error)),
-            Err(_) => {
-                // It may have started something; the recovery below finds that.
-                let _ = child.start_kill();
-                let seconds = START_WITHIN.as_secs();
-                Err(ProviderError::Deadline { doing: "starting the session's holder".into(), seconds })
-            }
-        };
-        let stop = self.stop.clone();
-        // It is collected when it ends. If we end first, it is somebody else's child.
-        self.tasks.spawn(async move {
-            stop.run_until_cancelled(child.wait()).await;
-        });
-        result
-    }
-
-    fn spec(&self, request: &SpawnRequest, dir: &Path) -> Result<Spec, ProviderError> {
-        let profile = &request.profile;
-        if profile.provider != self.name.as_str() {
-            let text = format!("profile {} is for provider {}, not for {}", profile.name, profile.provider, self.name);
-            return Err(ProviderError::Invalid(text));
-        }
-        if let Some(problem) = profile.problems().first() {
-            return Err(ProviderError::Invalid(problem.to_string()));
-        }
-        let agent_socket = socket::agent_socket(dir, &request.session_id).map_err(|error| ProviderError::Failed {
-            doing: "choosing a place for the session's socket".into(),
-            source: Some(Box::new(error)),
-        })?;
-        Ok(Spec {
-            schema: SCHEMA,
-            session_id: request.session_id.clone(),
-            parent_session_id: request.parent_session_id.clone(),
-            profile: profile.name.clone(),
-            command: profile.command.clone(),
-            cwd: profile.cwd.clone().or_else(|| request.default_cwd.clone()).or_else(|| std::env::current_dir().ok()),
-            protocol: profile.protocol,
-            size: profile.size.unwrap_or(DEFAULT_SIZE),
-            stop: profile.stop.clone(),
-            title: request.title.clone().or_else(|| profile.title.clone()),
-            agent_type: profile.agent_type.clone(),
-            spawned_at: clock::now_micros(),
-            containment: self.config.containment,
-            limits: self.config.limits,
-            agent_socket,
-        })
-    }
 }
 
 impl Drop for PtyProvider {
@@ -286,18 +247,15 @@ impl Drop for PtyProvider {
     }
 }
 
-/// Gives the holder the session's environment, and waits for its word.
-async fn hand_over(child: &mut Child, environment: Vec<u8>) -> std::io::Result<Ready> {
-    let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-    let (mut stdin, stdout) = child.stdin.take().zip(child.stdout.take()).ok_or_else(gone)?;
-    stdin.write_all(&environment).await?;
-    drop(stdin);
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).await?;
-    if line.is_empty() {
-        return Ok(Ready::Failed("the holder ended without a word; see holder.err in the session's directory".into()));
+async fn forget_child(parent: &Entry, info: SessionInfo) -> Result<(), ProviderError> {
+    if !info.status.is_terminal() {
+        let reason = "only what has ended can be forgotten".into();
+        return Err(ProviderError::WrongState { status: info.status, reason });
     }
-    Ok(serde_json::from_str(&line)?)
+    parent
+        .forget_child(&info.session_id)
+        .await
+        .map_err(|error| ProviderError::Failed { doing: "forgetting a session".into(), source: Some(Box::new(error)) })
 }
 
 fn unreachable_holder<E>(doing: &str, source: Option<E>) -> ProviderError
@@ -358,23 +316,27 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn sessions(&self) -> Result<Vec<SessionInfo>, ProviderError> {
-        let entries: Vec<Arc<Entry>> = lock(&self.sessions)
-            .values()
-            .filter_map(|slot| match slot {
-                Slot::Known(entry) => Some(Arc::clone(entry)),
-                Slot::Unreadable(_) => None,
-            })
-            .collect();
-        let infos = futures::future::join_all(entries.iter().map(|entry| entry.info())).await;
-        Ok(infos.into_iter().filter_map(Result::ok).collect())
+        let entries = self.entries();
+        let infos = entries.iter().map(|entry| async {
+            let children = entry.children().await;
+            entry.info().await.into_iter().chain(children)
+        });
+        Ok(futures::future::join_all(infos).await.into_iter().flatten().collect())
     }
 
     async fn session(&self, id: &SessionId) -> Result<SessionInfo, ProviderError> {
-        self.entry(id)?.info().await
+        match self.entry(id) {
+            Ok(entry) => entry.info().await,
+            Err(error) => self.parent_of(id).await.map(|(_, info)| info).ok_or(error),
+        }
     }
 
     async fn recent_messages(&self, id: &SessionId, limit: usize) -> Result<Vec<MessageDraft>, ProviderError> {
-        let entry = self.entry(id)?;
+        let entry = match self.entry(id) {
+            Ok(entry) => entry,
+            // What a child has said is told from its parent's log, by subscription.
+            Err(error) => return self.parent_of(id).await.map(|_| vec![]).ok_or(error),
+        };
         let look = tokio::task::spawn_blocking(move || recent(&entry, limit));
         match tokio::time::timeout(RECENT_WITHIN, look).await {
             Ok(Ok(found)) => found.map_err(unavailable),
@@ -387,14 +349,21 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn subscribe(&self, id: &SessionId, from: Position) -> Result<EventStream, ProviderError> {
-        let entry = self.entry(id)?;
+        let (entry, child) = match self.entry(id) {
+            Ok(entry) => (entry, None),
+            Err(error) => (self.parent_of(id).await.ok_or(error)?.0, Some(id.clone())),
+        };
         // Until its start is over there is no log.
         drop(entry.starting.lock().await);
         if entry.exit().await.is_none() && !entry.is_held() {
-            entry.recover(None).await.map_err(|error| unreachable_holder("subscribing", Some(error)))?;
+            entry.recover().await.map_err(|error| unreachable_holder("subscribing", Some(error)))?;
         }
         let (sender, receiver) = mpsc::channel(FEED_CAPACITY);
-        let opened = tokio::task::spawn_blocking(move || Feed::open(entry, from, sender)).await;
+        let opened = tokio::task::spawn_blocking(move || match child {
+            Some(child) => Feed::open_child(entry, &child, from, sender),
+            None => Feed::open(entry, from, sender),
+        });
+        let opened = opened.await;
         let Ok(feed) = opened else { return Ok(receiver) };
         let feed = feed.map_err(unavailable)?;
         let stop = self.stop.clone();
@@ -437,7 +406,7 @@ impl AgentProvider for PtyProvider {
         if let Err(error) = started {
             lock(&self.sessions).remove(&request.session_id);
             // What little there may be is killed and taken away; what cannot be is found at the next start.
-            let _ = entry.recover(None).await;
+            let _ = entry.recover().await;
             let _ = tokio::fs::remove_dir_all(entry.dir.path()).await;
             return Err(error);
         }
@@ -445,7 +414,7 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn inject(&self, id: &SessionId, message: OperatorMessage) -> Result<InjectOutcome, ProviderError> {
-        let entry = self.entry(id)?;
+        let entry = self.target(id, Capability::Inject).await?;
         let OperatorMessage { message_id, operator, content, mode } = message;
         let call = Call::Inject { message_id, operator, content, mode };
         match self.call(&entry, "handing over a message", call, INJECT_WITHIN).await? {
@@ -455,7 +424,10 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn injection(&self, id: &SessionId, message: &MessageId) -> Result<Option<InjectOutcome>, ProviderError> {
-        let entry = self.entry(id)?;
+        let entry = match self.entry(id) {
+            Ok(entry) => entry,
+            Err(error) => return self.parent_of(id).await.map(|_| None).ok_or(error),
+        };
         let call = Call::Injection { message_id: message.clone() };
         if let Ok(Answer::Injection(outcome)) = entry.call(call, ANSWER_WITHIN).await {
             return Ok(outcome);
@@ -467,15 +439,18 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn pause(&self, id: &SessionId, by: &Operator) -> Result<(), ProviderError> {
-        self.done(id, "pausing", Call::Freeze { by: by.clone() }, FREEZE_WITHIN).await
+        self.done(id, (Capability::Pause, "pausing"), Call::Freeze { by: by.clone() }, FREEZE_WITHIN).await
     }
 
     async fn resume(&self, id: &SessionId, by: &Operator) -> Result<(), ProviderError> {
-        self.done(id, "resuming", Call::Thaw { by: by.clone() }, FREEZE_WITHIN).await
+        self.done(id, (Capability::Resume, "resuming"), Call::Thaw { by: by.clone() }, FREEZE_WITHIN).await
     }
 
     async fn terminate(&self, id: &SessionId, by: &Operator) -> Result<(), ProviderError> {
-        match self.done(id, "terminating", Call::Terminate { by: by.clone() }, ANSWER_WITHIN).await {
+        match self
+            .done(id, (Capability::Terminate, "terminating"), Call::Terminate { by: by.clone() }, ANSWER_WITHIN)
+            .await
+        {
             // What has ended needs no ending.
             Err(ProviderError::WrongState { status, .. }) if status.is_terminal() => Ok(()),
             other => other,
@@ -483,30 +458,27 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn kill(&self, id: &SessionId, by: &Operator) -> Result<EndReport, ProviderError> {
-        let entry = self.entry(id)?;
+        let entry = self.target(id, Capability::Kill).await?;
         match self.call(&entry, "killing", Call::Kill { by: by.clone() }, KILL_WITHIN).await {
             Ok(Answer::Killed(report)) => Ok(report),
             Ok(_) | Err(ProviderError::Deadline { .. } | ProviderError::Unavailable { .. }) => {
                 self.kill_holder(&entry, by).await
-            }
-            Err(ProviderError::WrongState { status, reason }) if status.is_terminal() => {
-                let report = entry.exit().await.and_then(|exit| exit.end.report);
-                report.ok_or(ProviderError::WrongState { status, reason })
             }
             Err(error) => Err(error),
         }
     }
 
     async fn terminal_input(&self, id: &SessionId, data: &[u8], by: &Operator) -> Result<(), ProviderError> {
-        self.done(id, "typing", Call::Input { data: data.to_vec(), by: by.clone() }, ANSWER_WITHIN).await
+        self.done(id, (Capability::Input, "typing"), Call::Input { data: data.to_vec(), by: by.clone() }, ANSWER_WITHIN)
+            .await
     }
 
     async fn resize(&self, id: &SessionId, size: TerminalSize) -> Result<(), ProviderError> {
-        self.done(id, "resizing", Call::Resize { size }, ANSWER_WITHIN).await
+        self.done(id, (Capability::Resize, "resizing"), Call::Resize { size }, ANSWER_WITHIN).await
     }
 
     async fn terminal_snapshot(&self, id: &SessionId) -> Result<TerminalSnapshot, ProviderError> {
-        let entry = self.entry(id)?;
+        let entry = self.target(id, Capability::Terminal).await?;
         match self.call(&entry, "looking at the terminal", Call::Snapshot, ANSWER_WITHIN).await? {
             Answer::Snapshot(snapshot) => Ok(snapshot),
             _ => Err(unreachable_holder("looking at the terminal", None::<CallError>)),
@@ -514,7 +486,13 @@ impl AgentProvider for PtyProvider {
     }
 
     async fn forget(&self, id: &SessionId) -> Result<(), ProviderError> {
-        let entry = self.entry(id)?;
+        let entry = match self.entry(id) {
+            Ok(entry) => entry,
+            Err(error) => {
+                let (parent, info) = self.parent_of(id).await.ok_or(error)?;
+                return forget_child(&parent, info).await;
+            }
+        };
         if entry.exit().await.is_none() {
             let status = entry.info().await?.status;
             return Err(ProviderError::WrongState { status, reason: "only what has ended can be forgotten".into() });

@@ -146,10 +146,12 @@ impl Drop for Stage {
             let Ok(state) = serde_json::from_str::<serde_json::Value>(&text) else { continue };
             let id = entry.file_name().to_string_lossy().into_owned();
             let holder = state["holder"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+            let mut left = marked(&id);
             if command_line(holder).contains(&id) {
-                signal(holder, rustix::process::Signal::KILL);
+                left.extend(descendants(holder));
+                left.push(holder);
             }
-            for pid in marked(&id) {
+            for pid in left {
                 signal(pid, rustix::process::Signal::KILL);
             }
             let cgroup = state["cgroup"].as_str().map(PathBuf::from);
@@ -249,6 +251,14 @@ pub fn marked(id: &str) -> Vec<i32> {
             environ.split(|byte| *byte == 0).any(|entry| entry == mark)
         })
         .collect()
+}
+
+/// All processes below this one.
+fn descendants(pid: i32) -> Vec<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children: Vec<i32> = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    let below = children.iter().flat_map(|child| descendants(*child)).collect::<Vec<_>>();
+    children.into_iter().chain(below).collect()
 }
 
 pub fn command_line(pid: i32) -> String {

@@ -1,6 +1,12 @@
 //! Terminal sessions, with real processes, real terminals and real holders.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod containment;
 mod ending;
+mod flow;
 mod harness;
+mod inject;
 mod lines;
+mod protocol;
+mod restart;
+mod terminal;

@@ -97,16 +97,11 @@ impl Session {
         }
     }
 
-    /// The answer to a call for the end of what has ended: how it was brought about, if somebody did.
+    /// The answer to a call about the processes of a session that has ended. To ask for its end once more is harmless.
     fn after_the_end(&self, call: &Call) -> Result<Answer, Fault> {
-        let end = self.parts.state.exit.as_ref().map(|exit| &exit.end);
-        match (call, end) {
-            (Call::Terminate { .. }, _) => Ok(Answer::Done),
-            (Call::Kill { .. }, Some(End { report: Some(report), .. })) => Ok(Answer::Killed(report.clone())),
-            (_, end) => {
-                let status = end.map_or(Status::Failed, |end| end.status.clone());
-                Err(Fault::wrong_state(status, end.map_or("it has ended", |end| end.reason.as_str())))
-            }
+        match (call, self.ended_fault()) {
+            (Call::Terminate { .. }, _) | (_, None) => Ok(Answer::Done),
+            (_, Some(fault)) => Err(fault),
         }
     }
 
@@ -145,7 +140,7 @@ impl Session {
 
     fn ended_fault(&self) -> Option<Fault> {
         let exit = self.parts.state.exit.as_ref()?;
-        Some(Fault::wrong_state(exit.end.status.clone(), "it has ended"))
+        Some(Fault::wrong_state(exit.end.status.clone(), format!("it has ended: {}", exit.end.reason)))
     }
 
     fn input(&mut self, data: &[u8], by: Operator) -> Result<Answer, Fault> {

@@ -13,15 +13,16 @@ use super::clients::Clients;
 use super::flow::Flow;
 use super::inject::{Injector, Step, View};
 use super::keeper::Happened;
+use super::output::SILENCES;
 use super::reporters::Reporters;
 use super::terminal::Terminal;
 use crate::clock;
 use crate::process::reads_terminal;
 use crate::profile::Protocol;
-use crate::pty::emulator::{Emulator, ProgramState, Signal};
+use crate::pty::emulator::{Emulator, ProgramState};
 use crate::pty::files::{ChildState, SessionDir, Spec, State};
 use crate::pty::log::{Kind, LogWriter};
-use crate::pty::record::{Exit, Input, Note, Typist, pack};
+use crate::pty::record::{Exit, Note, Typist, pack};
 use crate::pty::report::{Report, Sourced};
 
 /// Largest piece of output in one block, and so in one event.
@@ -33,14 +34,8 @@ const SYNC_EVERY: Duration = Duration::from_millis(500);
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// What may wait for the disk besides output, of which nothing is read then.
 const MAX_UNWRITTEN: usize = 4096;
-/// Silences after output that are noted, for what is derived from the screen.
-const SILENCES: [Duration; 2] = [Duration::from_millis(400), Duration::from_secs(2)];
-/// How often it is noted that output goes on.
-const BUSY: Duration = Duration::from_secs(2);
 /// How long a holder stays after the end for a node agent that is away. Everything is in the files.
 const LINGER: Duration = Duration::from_secs(60);
-/// What is kept of the output for viewers where there is no screen.
-const TAIL_BYTES: usize = 32 * 1024;
 /// Children that are remembered.
 const MAX_CHILDREN: usize = 1000;
 
@@ -88,6 +83,8 @@ pub(crate) struct Session {
     pub asked: usize,
     /// The terminal's screen, where the protocol has one.
     pub emulator: Option<Emulator>,
+    /// Since when the program takes bracketed pastes.
+    pub bracketed: Option<Instant>,
     /// Where the program says it stands.
     pub program: Option<ProgramState>,
     /// The last output, where there is no screen.
@@ -101,11 +98,11 @@ pub(crate) struct Session {
     pub cleaned: Option<Option<EndReport>>,
     /// True until nothing more can be read from the terminal.
     pub is_open: bool,
-    last_output: Instant,
+    pub last_output: Instant,
     /// How many of [`SILENCES`] were noted since the last output.
-    silences: usize,
+    pub silences: usize,
     /// When output began after a silence, or it was last noted that it goes on.
-    busy: Instant,
+    pub busy: Instant,
     /// Blocks that the disk did not take.
     unwritten: VecDeque<(Kind, i64, Vec<u8>)>,
     write_again: Instant,
@@ -142,6 +139,7 @@ impl Session {
             killing: VecDeque::new(),
             asked: 0,
             emulator,
+            bracketed: None,
             program: None,
             tail: VecDeque::new(),
             launched: false,
@@ -341,84 +339,6 @@ impl Session {
         }
     }
 
-    fn read_terminal(&mut self, buffer: &mut [u8], room: u64) {
-        let most = usize::try_from(room).unwrap_or(usize::MAX).min(buffer.len());
-        let Some(buffer) = buffer.get_mut(..most).filter(|buffer| !buffer.is_empty()) else { return };
-        match self.parts.terminal.read(buffer) {
-            Ok(0) => {}
-            Ok(count) => {
-                self.flow.took(count);
-                self.output(buffer.get(..count).unwrap_or_default());
-            }
-            Err(_) => self.is_open = false,
-        }
-    }
-
-    /// Logs output, and answers what it asks.
-    fn output(&mut self, bytes: &[u8]) {
-        self.record(Kind::Output, bytes);
-        self.last_output = Instant::now();
-        if self.silences > 0 {
-            self.busy = self.last_output;
-            self.silences = 0;
-        }
-        let Some(emulator) = &mut self.emulator else {
-            self.tail.extend(bytes);
-            let over = self.tail.len().saturating_sub(TAIL_BYTES);
-            self.tail.drain(..over);
-            return;
-        };
-        for signal in emulator.feed(bytes) {
-            match signal {
-                Signal::Reply(reply) => {
-                    if self.parts.terminal.has_room(reply.len()) {
-                        self.type_in(Typist::Terminal, &reply);
-                    }
-                }
-                Signal::Program(report) if report.child.is_none() => self.program = Some(report.state),
-                // A shell that shows its prompt has no program at work.
-                Signal::Prompt => {
-                    if matches!(self.program, Some(ProgramState::Working | ProgramState::Blocked)) {
-                        self.program = None;
-                    }
-                }
-                Signal::Program(_)
-                | Signal::Title(_)
-                | Signal::Progress(_)
-                | Signal::CommandRuns
-                | Signal::Scrolled { .. } => {}
-            }
-        }
-    }
-
-    /// Types into the terminal. The caller has asked for room.
-    pub fn type_in(&mut self, by: Typist, bytes: &[u8]) {
-        let modes = self.parts.terminal.input_modes();
-        // A line that is collected but not shown is a password.
-        let hidden = modes.canonical && !modes.echo && matches!(by, Typist::Operator(_));
-        let data = if hidden { vec![] } else { bytes.to_vec() };
-        self.record(Kind::Input, &pack(&Input { by, data, hidden }));
-        self.parts.terminal.write(bytes);
-    }
-
-    /// Notes that there was no output for a while, or that it goes on. Only where messages come from the screen.
-    fn note_silence(&mut self, now: Instant) {
-        if self.next_silence().is_none_or(|at| now < at) {
-            return;
-        }
-        let silence = SILENCES.get(self.silences).copied().filter(|silence| now >= self.last_output + *silence);
-        self.busy = now;
-        self.silences += usize::from(silence.is_some());
-        let millis = silence.map_or(0, |silence| u32::try_from(silence.as_millis()).unwrap_or(u32::MAX));
-        self.record(Kind::Quiet, &millis.to_le_bytes());
-    }
-
-    fn next_silence(&self) -> Option<Instant> {
-        self.emulator.as_ref()?;
-        let silence = self.last_output + *SILENCES.get(self.silences)?;
-        Some(if self.silences == 0 { silence.min(self.busy + BUSY) } else { silence })
-    }
-
     /// Logs a report, and remembers what must be known of it here.
     pub fn report(&mut self, source: &str, report: Report) {
         if let Report::Child { session_id: Some(child), title, agent_type, ended } = &report {
@@ -451,6 +371,7 @@ impl Session {
             frozen: self.parts.state.frozen_by.is_some(),
             modes: terminal.input_modes(),
             emulator: self.emulator.as_ref(),
+            bracketed: self.bracketed.map(|at| now.saturating_duration_since(at)),
             program: self.program,
             quiet: now.saturating_duration_since(self.last_output),
             age: self.started.map(|at| now.saturating_duration_since(at)),

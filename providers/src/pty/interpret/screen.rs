@@ -25,7 +25,7 @@ const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 const STILL_MILLIS: u32 = 2000;
 /// Lines that are remembered as told, for programs that paint them again.
 const MAX_SEEN: usize = 2000;
-/// Typed lines that are remembered until they show.
+/// Typed lines, and lines to type into, that are remembered until they show.
 const MAX_TYPED: usize = 64;
 
 /// Text that was found.
@@ -41,6 +41,16 @@ pub(super) enum Speaker {
     Agent,
     /// A person at the terminal.
     User,
+}
+
+/// A line for input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Prompt {
+    number: u64,
+    /// What stood there before the input.
+    text: String,
+    /// True if a person typed into it.
+    by_hand: bool,
 }
 
 /// One row, with its number since the beginning.
@@ -66,12 +76,10 @@ struct State {
     /// Rows that have left and were not told.
     gone: VecDeque<Row>,
     gone_bytes: usize,
-    /// The line in which the cursor stood when it was last still, and its text then: the prompt.
-    prompt: Option<(u64, String)>,
+    /// Lines in which the cursor stood when it was still, or when a person began to type.
+    prompts: VecDeque<Prompt>,
     /// Lines that the mesh has typed, normalised.
     injected: VecDeque<String>,
-    /// True if a person has typed at the terminal since the prompt was shown.
-    by_hand: bool,
     /// Rows of the primary screen that were told, for when it is painted again.
     seen: VecDeque<String>,
     /// The same of the alternate screen.
@@ -120,18 +128,38 @@ impl Screen {
         found.extend(self.tell_gone());
         // A terminal that grows shows empty rows at its top for those that have left.
         self.state.told = self.state.scrolled + u64::from(self.cursor_row());
-        self.state.prompt = None;
+        self.state.prompts.clear();
         found
     }
 
     /// A person typed.
     pub fn typed(&mut self, data: &[u8]) {
-        self.state.by_hand |= !ansi::strip(data).is_empty();
+        if ansi::strip(data).is_empty() || self.emulator.screen().alternate_screen() {
+            return;
+        }
+        self.prompt().by_hand = true;
+    }
+
+    /// The line in which the cursor stands. When it is seen for the first time, what stands in it is the prompt.
+    fn prompt(&mut self) -> &mut Prompt {
+        let number = self.state.scrolled + u64::from(self.cursor_row());
+        let text = self.emulator.cursor_line().trim_end().to_owned();
+        let prompts = &mut self.state.prompts;
+        let index = prompts.iter().position(|prompt| prompt.number == number).unwrap_or_else(|| {
+            if prompts.len() >= MAX_TYPED {
+                prompts.pop_front();
+            }
+            prompts.push_back(Prompt { number, text, by_hand: false });
+            prompts.len() - 1
+        });
+        &mut prompts[index]
     }
 
     /// An operator message is being typed.
     pub fn injected(&mut self, content: &str) {
-        for line in content.lines().map(normalised).filter(|line| !line.is_empty()) {
+        // Without what is not typed.
+        let shown = |line: &str| normalised(&line.chars().filter(|c| !c.is_control()).collect::<String>());
+        for line in content.lines().map(shown).filter(|line| !line.is_empty()) {
             if self.state.injected.len() >= MAX_TYPED {
                 self.state.injected.pop_front();
             }
@@ -209,12 +237,8 @@ impl Screen {
         let found = self.tell_rows(rows, end);
         // Lower than before if the screen was cleared.
         self.state.told = end;
-        let line = self.emulator.cursor_line().trim_end().to_owned();
-        let is_same = self.state.prompt.as_ref().is_some_and(|(number, _)| *number == end);
-        if !is_same {
-            self.state.prompt = Some((end, line));
-            self.state.by_hand = false;
-        }
+        self.state.prompts.retain(|prompt| prompt.number >= end);
+        self.prompt();
         found
     }
 
@@ -263,17 +287,13 @@ impl Screen {
             self.state.injected.remove(index);
             return Echo::Injected;
         }
-        let Some((at, prompt)) = &self.state.prompt else { return Echo::None };
-        match line.strip_prefix(prompt.as_str()) {
-            Some(rest) if number == *at && self.state.by_hand => {
-                let text = rest.trim().to_owned();
-                self.state.by_hand = false;
-                Echo::ByHand(text)
-            }
+        let Some(prompt) = self.state.prompts.iter().find(|prompt| prompt.number == number) else {
+            return Echo::None;
+        };
+        match line.strip_prefix(prompt.text.as_str()).map(str::trim) {
+            Some(rest) if prompt.by_hand => Echo::ByHand(rest.to_owned()),
             // The prompt itself, left behind without input.
-            Some(rest) if number == *at && rest.trim().is_empty() && !prompt.is_empty() && is_prompt(prompt) => {
-                Echo::Injected
-            }
+            Some("") if !prompt.text.is_empty() && is_prompt(&prompt.text) => Echo::Injected,
             Some(_) | None => Echo::None,
         }
     }
@@ -385,105 +405,4 @@ impl<'de> Deserialize<'de> for Screen {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn screen() -> Screen {
-        Screen::new(TerminalSize { cols: 30, rows: 5 })
-    }
-
-    fn texts(found: &[Found]) -> Vec<String> {
-        let text = |found: &Found| match found.speaker {
-            Speaker::Agent => found.text.clone(),
-            Speaker::User => format!("USER {}", found.text),
-        };
-        found.iter().map(text).collect()
-    }
-
-    #[test]
-    fn a_command_gives_what_it_printed() {
-        let mut screen = screen();
-        screen.output(b"host$ ");
-        assert_eq!(screen.quiet(400), []);
-        screen.injected("ls -1");
-        screen.output(b"ls -1\r\na.txt\r\nb.txt\r\nhost$ ");
-        assert_eq!(texts(&screen.quiet(400)), ["a.txt\nb.txt"]);
-        screen.injected("true");
-        screen.output(b"true\r\nhost$ ");
-        assert_eq!(texts(&screen.quiet(400)), Vec::<String>::new());
-    }
-
-    #[test]
-    fn what_a_person_typed_is_theirs() {
-        let mut screen = screen();
-        screen.output(b"host$ ");
-        screen.quiet(400);
-        screen.typed(b"echo hi\r");
-        screen.output(b"echo hi\r\nhi\r\nhost$ ");
-        assert_eq!(texts(&screen.quiet(400)), ["USER echo hi", "hi"]);
-    }
-
-    #[test]
-    fn what_scrolls_away_is_told_once_and_in_full() {
-        let mut screen = screen();
-        let mut told = vec![];
-        let line = |n: usize| format!("line number {n} which is longer than a row is wide");
-        for n in 0..500 {
-            told.extend(screen.output(format!("{}\r\n", line(n)).as_bytes()).0);
-        }
-        told.extend(screen.quiet(0));
-        told.extend(screen.quiet(400));
-        told.extend(screen.finish());
-        assert!(told.iter().all(|found| found.text.len() < 2 * MAX_MESSAGE_BYTES));
-        let all = texts(&told).join("\n");
-        let expected: Vec<String> = (0..500).map(line).collect();
-        assert_eq!(all.lines().collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn a_cleared_screen_does_not_tell_again() {
-        let mut screen = screen();
-        screen.output(b"one\r\ntwo\r\n");
-        assert_eq!(texts(&screen.quiet(400)), ["one\ntwo"]);
-        screen.output(b"\x1b[H\x1b[2Jtwo\r\nthree\r\n> ");
-        assert_eq!(texts(&screen.quiet(400)), ["three"]);
-        screen.output(b"x\r\nfour\r\n> ");
-        assert_eq!(texts(&screen.quiet(400)), ["> x\nfour"]);
-        screen.output(b"\x1b[2;1H\x1b[Kfive\x1b[5;3H");
-        assert_eq!(texts(&screen.quiet(400)), ["five"]);
-    }
-
-    #[test]
-    fn a_painted_screen_tells_new_lines_when_it_is_still() {
-        let mut screen = screen();
-        screen.output("\x1b[?1049h\x1b[HWelcome\r\n│ hello │\r\n⠋ Working (3s)\r\n> ".as_bytes());
-        assert_eq!(screen.quiet(400), []);
-        assert_eq!(texts(&screen.quiet(2000)), ["Welcome\nhello\n⠋ Working (3s)"]);
-        screen.output("\x1b[2J\x1b[HWelcome\r\n│ hello │\r\nanswer\r\n⠙ Working (14s)\r\n> ".as_bytes());
-        screen.settle_soon();
-        assert_eq!(texts(&screen.quiet(400)), ["answer"]);
-    }
-
-    #[test]
-    fn the_last_line_without_end_is_told_at_the_end() {
-        let mut screen = screen();
-        screen.output(b"one\r\nno newline");
-        screen.quiet(400);
-        assert_eq!(texts(&screen.finish()), ["no newline"]);
-        assert_eq!(texts(&screen.finish()), Vec::<String>::new());
-    }
-
-    #[test]
-    fn growing_and_shrinking_tells_nothing_twice() {
-        let mut screen = screen();
-        screen.output(b"1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n7\r\n");
-        let mut told = screen.quiet(400);
-        for rows in [10, 3, 20] {
-            told.extend(screen.resize(TerminalSize { cols: 30, rows }));
-            told.extend(screen.quiet(400));
-        }
-        screen.output(b"8\r\n");
-        told.extend(screen.quiet(400));
-        assert_eq!(texts(&told).join("\n"), "1\n2\n3\n4\n5\n6\n7\n8");
-    }
-}
+mod tests;
