@@ -378,4 +378,6 @@ impl Interpreter {
 }
 
 #[cfg(test)]
+mod captures;
+#[cfg(test)]
 mod tests;
