@@ -38,6 +38,7 @@ pub mod limits;
 mod message;
 mod node;
 mod open_enum;
+mod permission;
 mod session;
 mod subject;
 mod time;
@@ -53,10 +54,11 @@ pub use message::{
     Delivery, Delta, Message, MessageKind, Operator, Receipt, Role, Terminal, TerminalSize, truncate_content,
 };
 pub use node::{AWAY_AFTER_MS, HEARTBEAT_MS, HostInfo, Load, NodeState, NodeStatus, ProfileInfo, ProviderState};
+pub use permission::{BusRole, NODE_SERVICE, Permissions, REPLY_WITHIN_S, inbox_prefix, live_filter};
 pub use session::{
     Attention, AttentionKind, Capability, Session, Status, StatusSource, TaskSource, TransitionError, Turn,
 };
-pub use subject::{Kind, Subject, SubjectError};
+pub use subject::{Kind, LIVE, ROOT, Subject, SubjectError};
 pub use time::{TimeError, Timestamp};
 
 /// Free-form facts about a session or a message. Keys are camelCase; values are JSON.

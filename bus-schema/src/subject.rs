@@ -77,6 +77,11 @@ impl Kind {
         let tail = if self.has_session() { ".*" } else { "" };
         format!("{ROOT}.{workspace}.{node}.{}{tail}", self.as_str())
     }
+
+    /// As [`filter`](Self::filter), for what the streams have stored: the one to watch.
+    pub fn live_filter(self, workspace: Option<&WorkspaceId>, node: Option<&NodeId>) -> String {
+        format!("{LIVE}.{}", self.filter(workspace, node))
+    }
 }
 
 /// The hub's place where a node's name stands otherwise.
@@ -286,5 +291,6 @@ mod tests {
         assert_eq!(Kind::Delta.filter(Some(&workspace), None), "mosaic.v1.default.*.delta.*");
         assert_eq!(Kind::Command.filter(Some(&workspace), Some(&node)), "mosaic.v1.default.n1.command");
         assert_eq!(Kind::Audit.filter(None, Some(&node)), "mosaic.v1.*.hub.audit");
+        assert_eq!(Kind::Node.live_filter(Some(&workspace), None), "live.mosaic.v1.default.*.node");
     }
 }

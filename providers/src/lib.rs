@@ -5,6 +5,8 @@
 //! nothing else of it.
 
 pub mod clock;
+pub mod conformance;
+pub mod echo;
 pub mod process;
 mod profile;
 mod provider;

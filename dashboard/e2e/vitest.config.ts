@@ -1,0 +1,15 @@
+// Browser tests: against the stack at MOSAIC_URL, or with `--mode mock` against the fake hub, which can also be
+// cut, flooded and reset and therefore has further tests of its own.
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig(({ mode }) => ({
+  test: {
+    root: import.meta.dirname,
+    include: mode === 'mock' ? ['stack/*.test.ts', 'mock/*.test.ts'] : ['stack/*.test.ts'],
+    globalSetup: [mode === 'mock' ? './setup-mock.ts' : './setup-stack.ts'],
+    // One browser and one fleet: files one after the other.
+    fileParallelism: false,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+}));

@@ -1,0 +1,112 @@
+// The fleet that a fresh fake hub shows.
+
+import type { Capability, NodeInfo } from '../src/api/types.ts';
+import { echo, idle, screen, shell, talker, worker } from './scripts.ts';
+import { World } from './world.ts';
+
+const PTY: Capability[] = ['inject', 'pause', 'resume', 'terminate', 'kill', 'terminal', 'input', 'resize'];
+
+function node(name: string, more: Partial<NodeInfo> = {}): NodeInfo {
+  const now = new Date().toISOString();
+  const state = (provider: string, healthy = true, error?: string) => ({
+    name: provider,
+    healthy,
+    sessions: 0,
+    capabilities: PTY,
+    ...(error === undefined ? {} : { error }),
+  });
+  return {
+    workspace: 'default',
+    node: name,
+    version: '0.1.0',
+    status: 'up',
+    host: { hostname: `${name}.example.org`, os: 'linux', arch: 'x86_64', cpus: 16 },
+    bootId: 'boot-1',
+    incarnation: 'one',
+    startedAt: now,
+    timestamp: now,
+    providers: [state('pty'), state('docker', false, 'the docker socket cannot be opened; add the user to its group')],
+    profiles: [
+      { name: 'shell', provider: 'pty', title: 'Shell', program: 'bash', protocol: 'terminal' },
+      { name: 'codex', provider: 'acp', title: 'Codex', agentType: 'codex', program: 'codex-acp', protocol: 'acp' },
+      { name: 'claude', provider: 'pty', title: 'Claude Code', agentType: 'claude', program: 'claude', protocol: 'terminal' },
+      { name: 'e2e-talker', provider: 'pty', program: 'bash', protocol: 'lines' },
+      { name: 'e2e-echo', provider: 'pty', program: 'bash', protocol: 'lines' },
+    ],
+    load: { sessions: 0, outboxRecords: 0, outboxBytes: 0, dropped: 0, load1: 1.4, rssBytes: 48_000_000 },
+    online: true,
+    lastSeen: now,
+    ...more,
+  };
+}
+
+/** Nodes and profiles, and no session: for tests that start their own. */
+export function emptyWorld(): World {
+  const world = new World();
+  world.profiles.set('shell', shell);
+  world.profiles.set('codex', () => worker());
+  world.profiles.set('claude', () => screen('claude'));
+  world.profiles.set('e2e-talker', () => talker());
+  world.profiles.set('e2e-echo', echo);
+  world.addNode(node('atlas'));
+  world.addNode(node('borealis'));
+  return world;
+}
+
+/** A working day: for the dev server and for pictures. */
+export function busyWorld(): World {
+  const world = emptyWorld();
+  const ago = (minutes: number): string => new Date(Date.now() - minutes * 60_000).toISOString();
+  const times = (minutes: number) => ({ spawnedAt: ago(minutes), startedAt: ago(minutes), statusSince: ago(minutes / 3) });
+  world.addNode(node('cinder', { online: false, lastSeen: ago(14) }));
+
+  const lead = world.add(
+    { node: 'atlas', provider: 'acp', agentType: 'codex', profile: 'codex', title: 'Retention sweep loses messages', taskId: 'MM-214', taskSource: 'mosaic-queue', missionId: 'hardening', turn: 'active', ...times(47) },
+    worker(),
+  );
+  lead.say('user', 'The nightly soak lost four messages. Find out why and prove the fix with a test that fails without it.');
+  const child = { node: 'atlas', provider: 'acp', agentType: 'codex', parentSessionId: lead.session.sessionId };
+  world.add({ ...child, title: 'Write the overlap test', turn: 'active', ...times(31) }, worker(3));
+  world.add({ ...child, title: 'Read SurrealKV sources', ...times(28) }, worker(6));
+
+  world.add(
+    { node: 'atlas', provider: 'pty', agentType: 'claude', profile: 'claude', title: 'Property tests, codec', taskId: 'MM-219', statusSource: 'terminal', capabilities: PTY, ...times(12) },
+    screen('property tests'),
+  );
+  const waiting = world.add(
+    { node: 'atlas', provider: 'acp', agentType: 'claude', title: 'Release notes 0.4', taskId: 'MM-198', status: 'waiting', turn: 'blocked', attention: { kind: 'permission', text: 'May I push the tag v0.4.0 to origin?', since: ago(3) }, ...times(63) },
+    idle(),
+  );
+  waiting.say('user', 'Draft the release notes for 0.4 from the merged changes and prepare the tag.');
+  waiting.say('agent', 'git log --oneline v0.3.2..HEAD', 'toolCall', { tool: 'bash' });
+  waiting.say('agent', Array.from({ length: 60 }, (_, i) => `${(0x3fa21c + i * 7919).toString(16)} change number ${i + 1}`).join('\n'), 'toolResult', { tool: 'bash' });
+  waiting.say('agent', 'The notes are in RELEASES.md: 3 features, 11 fixes, and one change of behaviour (the sweep now waits for ingest). The tag is signed and local.');
+  waiting.say('agent', 'May I push the tag v0.4.0 to origin?', 'permission');
+
+  const paused = world.add(
+    { node: 'borealis', provider: 'docker', agentType: 'indexer', title: 'Reindex corpus', taskId: 'ext-7781', taskSource: 'external', status: 'paused', statusReason: 'paused by Grace', statusSource: 'operator', ...times(190) },
+    talker(4),
+  );
+  for (let i = 1; i <= 400; i += 1) paused.say('agent', `indexed shard ${String(i).padStart(4, '0')}  ${(i * 7.31).toFixed(1)} MB`);
+  world.add(
+    { node: 'borealis', provider: 'docker', title: 'Ingest benchmark', agentType: 'bench', ...times(8) },
+    talker(12),
+  );
+  const claw = world.add(
+    { node: 'borealis', provider: 'openclaw', title: 'Support inbox', agentType: 'openclaw', status: 'waiting', turn: 'idle', capabilities: ['inject', 'terminate'], metadata: { notCapable: { pause: 'the gateway cannot pause a session', kill: 'the gateway ends sessions in its own time; use stop' } }, ...times(1500) },
+    idle(),
+  );
+  claw.say('user', 'A customer asks whether the hub can run without Docker.');
+  claw.say('agent', 'Yes. Only the Docker provider needs it; PTY, ACP and OpenClaw sessions work without. I answered with a link to the two-command setup.');
+  world.add({ node: 'borealis', provider: 'pty', profile: 'shell', title: 'Shell', status: 'waiting', statusSource: 'screen', capabilities: PTY, ...times(5) }, shell());
+
+  world.add(
+    { node: 'cinder', provider: 'pty', title: 'Firmware bisect', agentType: 'codex', taskId: 'MM-177', stale: true, staleSince: ago(14), capabilities: PTY, ...times(122) },
+    idle(),
+  ).say('agent', 'bisecting: 6 revisions left to test after this (roughly 3 steps)');
+  const failed = world.add({ node: 'atlas', provider: 'pty', title: 'Docs link check', ...times(20) }, idle());
+  failed.say('agent', 'checked 812 links, 3 broken');
+  failed.end('failed', 'exit code 2', 2);
+  world.record({ id: 'u1', name: 'Grace', email: 'operator@example.org', role: 'operator' }, 'pause', { sessionId: paused.session.sessionId });
+  return world;
+}

@@ -1,0 +1,370 @@
+// The fleet that the fake hub pretends to have: sessions, messages, terminals, audit, and the log that a stream
+// resumes from. Knows no HTTP.
+//
+// Law: the same contract as the real hub in everything that the page can see.
+
+import type {
+  AuditRow,
+  Delta,
+  Json,
+  Message,
+  Metadata,
+  NodeInfo,
+  Receipt,
+  Session,
+  SpawnRequest,
+  StreamEvent,
+  TerminalChunk,
+  TerminalSize,
+} from '../src/api/types.ts';
+
+/** Events that a stream can resume over; the real bus has more. */
+const LOG_MAX = 20_000;
+const MESSAGES_MAX = 20_000;
+const TERMINAL_BYTES_MAX = 256 * 1024;
+const INJECTS_PER_MINUTE = 10;
+
+export class MockError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly retryAfter: number | null;
+
+  constructor(status: number, code: string, message: string, retryAfter: number | null = null) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.retryAfter = retryAfter;
+  }
+}
+
+export interface Actor {
+  id: string;
+  name: string;
+  email: string;
+  role: string;
+}
+
+/** What makes a session do something by itself. */
+export interface Script {
+  /** Called while the session runs; `now` grows by the tick. */
+  tick(self: MockSession, now: number): void;
+  /** Called for a message of an operator. */
+  onInject?(self: MockSession, content: string): void;
+  onInput?(self: MockSession, bytes: Buffer): void;
+}
+
+export class MockSession {
+  session: Session;
+  messages: Message[] = [];
+  size: TerminalSize = { cols: 100, rows: 30 };
+  terminal = Buffer.alloc(0);
+  /** Bytes of output before `terminal`. */
+  terminalStart = 0;
+  readonly script: Script;
+  readonly world: World;
+  /** Free for the script. */
+  state: Record<string, number> = {};
+
+  constructor(world: World, session: Session, script: Script) {
+    this.world = world;
+    this.session = session;
+    this.script = script;
+  }
+
+  get isEnded(): boolean {
+    return ['completed', 'failed', 'killed'].includes(this.session.status);
+  }
+
+  say(role: Message['role'], content: string, kind: Message['kind'] = 'text', metadata: Metadata = {}, messageId?: string): Message {
+    const message: Message = {
+      messageId: messageId ?? this.world.newId(),
+      sessionId: this.session.sessionId,
+      seq: this.session.lastSeq + 1,
+      role,
+      content,
+      timestamp: this.world.time(),
+      kind,
+      metadata,
+    };
+    this.messages.push(message);
+    if (this.messages.length > MESSAGES_MAX) this.messages.shift();
+    // The snapshot follows the messages at leisure, as a node's does.
+    this.session = { ...this.session, lastSeq: message.seq, lastMessageAt: message.timestamp };
+    this.world.publish({ type: 'message', data: message });
+    return message;
+  }
+
+  delta(messageId: string, content: string, kind: Delta['kind'] = 'text'): void {
+    const data: Delta = { messageId, sessionId: this.session.sessionId, role: 'agent', content, timestamp: this.world.time(), kind };
+    this.world.publish({ type: 'delta', data });
+  }
+
+  update(part: Partial<Session>): Session {
+    const isStatusNew = part.status !== undefined && part.status !== this.session.status;
+    this.session = {
+      ...this.session,
+      ...(isStatusNew ? { statusSince: this.world.time() } : {}),
+      ...part,
+      rev: this.session.rev + 1,
+    };
+    this.world.publish({ type: 'session', data: this.session });
+    return this.session;
+  }
+
+  clear(field: 'attention' | 'statusReason'): void {
+    const { [field]: _gone, ...rest } = this.session;
+    this.session = rest;
+  }
+
+  end(status: 'completed' | 'failed' | 'killed', reason: string, exitCode: number): Session {
+    this.clear('attention');
+    const error = status === 'failed' ? { error: reason } : {};
+    return this.update({ status, statusReason: reason, completedAt: this.world.time(), exitCode, capabilities: [], ...error });
+  }
+
+  write(text: string | Buffer): void {
+    const data = typeof text === 'string' ? Buffer.from(text, 'utf8') : text;
+    const offset = this.terminalStart + this.terminal.length;
+    this.terminal = Buffer.concat([this.terminal, data]);
+    if (this.terminal.length > TERMINAL_BYTES_MAX) {
+      const cut = this.terminal.length - TERMINAL_BYTES_MAX;
+      this.terminal = this.terminal.subarray(cut);
+      this.terminalStart += cut;
+    }
+    this.world.publish({ type: 'terminal', data: this.chunk(offset, data) });
+  }
+
+  chunk(offset: number, data: Buffer): TerminalChunk {
+    const sessionId = this.session.sessionId;
+    return { sessionId, offset, data: data.toString('base64'), size: this.size, timestamp: this.world.time() };
+  }
+
+  /** What a new watcher gets, or one that wants to go on at `from`. */
+  replay(from: number | null): TerminalChunk {
+    const end = this.terminalStart + this.terminal.length;
+    if (from !== null && from >= this.terminalStart) {
+      return this.chunk(from, this.terminal.subarray(from - this.terminalStart));
+    }
+    return { ...this.chunk(end, this.terminal), snapshot: true };
+  }
+}
+
+type Listener = (event: StreamEvent, cursor: number | null) => void;
+
+export class World {
+  readonly sessions = new Map<string, MockSession>();
+  readonly nodes = new Map<string, NodeInfo>();
+  readonly audit: AuditRow[] = [];
+  readonly layouts = new Map<string, { layout: Json; rev: number }>();
+  /** Multiplies how much the scripts say. */
+  rate = 1;
+  /** What a profile starts. */
+  readonly profiles = new Map<string, () => Script>();
+  readonly #listeners = new Set<Listener>();
+  readonly #log: { cursor: number; event: StreamEvent }[] = [];
+  readonly #injects = new Map<string, { at: number; key: string; messageId: string }[]>();
+  #cursor = 0;
+  #ids = 0;
+  #timer: NodeJS.Timeout | null = null;
+
+  start(): void {
+    const tickMs = 50;
+    this.#timer ??= setInterval(() => this.tick(), tickMs);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
+  }
+
+  tick(): void {
+    const now = Date.now();
+    for (const each of this.sessions.values()) {
+      if (each.session.status === 'paused' || each.isEnded || each.session.stale === true) continue;
+      each.script.tick(each, now);
+    }
+  }
+
+  time(): string {
+    return new Date().toISOString();
+  }
+
+  newId(): string {
+    this.#ids += 1;
+    return `01JD8Z2V9Q${this.#ids.toString(32).toUpperCase().padStart(16, '0')}`;
+  }
+
+  get cursor(): number {
+    return this.#cursor;
+  }
+
+  listen(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** What came after `cursor`, or null if that is too long ago. */
+  since(cursor: number): { cursor: number; event: StreamEvent }[] | null {
+    const first = this.#log[0]?.cursor ?? this.#cursor + 1;
+    return cursor + 1 < first || cursor > this.#cursor ? null : this.#log.slice(cursor + 1 - first);
+  }
+
+  /** No stream can be resumed over what was until now. */
+  forget(): void {
+    this.#cursor += 1;
+    this.#log.length = 0;
+  }
+
+  publish(event: StreamEvent): void {
+    const isKept = event.type !== 'delta' && event.type !== 'terminal';
+    if (isKept) {
+      this.#cursor += 1;
+      this.#log.push({ cursor: this.#cursor, event });
+      if (this.#log.length > LOG_MAX * 1.25) this.#log.splice(0, this.#log.length - LOG_MAX);
+    }
+    for (const listener of this.#listeners) listener(event, isKept ? this.#cursor : null);
+  }
+
+  addNode(node: NodeInfo): void {
+    this.nodes.set(node.node, node);
+    this.publish({ type: 'node', data: node });
+  }
+
+  add(session: Partial<Session> & Pick<Session, 'node' | 'provider'>, script: Script): MockSession {
+    const now = this.time();
+    const made = new MockSession(
+      this,
+      {
+        sessionId: this.newId(),
+        workspace: 'default',
+        status: 'running',
+        statusSource: 'runtime',
+        statusSince: now,
+        taskSource: 'internal',
+        spawnedAt: now,
+        startedAt: now,
+        lastSeq: 0,
+        capabilities: ['inject', 'pause', 'resume', 'terminate', 'kill'],
+        rev: 1,
+        metadata: {},
+        ...session,
+      },
+      script,
+    );
+    this.sessions.set(made.session.sessionId, made);
+    this.publish({ type: 'session', data: made.session });
+    return made;
+  }
+
+  find(id: string): MockSession {
+    const found = this.sessions.get(id);
+    if (found === undefined) throw new MockError(404, 'unknownSession', `there is no session ${id} in this workspace`);
+    return found;
+  }
+
+  able(id: string, capability: string): MockSession {
+    const found = this.find(id);
+    if (found.isEnded) throw new MockError(409, 'wrongState', `the session is ${found.session.status}`);
+    if (found.session.stale === true) throw new MockError(503, 'nodeAway', `node ${found.session.node} is away`);
+    if (!found.session.capabilities.includes(capability)) {
+      throw new MockError(409, 'notCapable', `the session cannot do this: ${capability}`);
+    }
+    return found;
+  }
+
+  inject(actor: Actor, id: string, body: { content: string; mode?: string; pauseFirst?: boolean; idempotencyKey?: string }) {
+    const target = this.able(id, 'inject');
+    if (body.content.trim() === '') throw new MockError(422, 'invalid', 'content must not be empty');
+    const bucket = `${actor.id} ${id}`;
+    const lately = (this.#injects.get(bucket) ?? []).filter((i) => i.at > Date.now() - 60_000);
+    const before = lately.find((i) => i.key === body.idempotencyKey && i.key !== '');
+    if (before !== undefined) return { messageId: before.messageId, delivery: 'accepted' };
+    const oldest = lately[0];
+    if (lately.length >= INJECTS_PER_MINUTE && oldest !== undefined) {
+      const wait = Math.ceil((oldest.at + 60_000 - Date.now()) / 1000);
+      throw new MockError(429, 'rateLimited', `at most ${INJECTS_PER_MINUTE} messages a minute to one session`, wait);
+    }
+    const messageId = this.newId();
+    this.#injects.set(bucket, [...lately, { at: Date.now(), key: body.idempotencyKey ?? '', messageId }]);
+    this.record(actor, 'inject', { sessionId: id, content: body.content });
+    if (body.pauseFirst === true) this.act(actor, id, 'pause');
+    const mode = body.mode ?? 'steer';
+    const receipt = (state: Receipt['state']): void =>
+      this.publish({ type: 'receipt', data: { sessionId: id, messageId, state, modeAsked: mode, modeObtained: 'queue', timestamp: this.time() } });
+    setTimeout(() => {
+      const metadata = { operator: { id: actor.id, name: actor.name }, delivery: { state: 'delivered', modeAsked: mode } };
+      target.say('operator', body.content, 'text', metadata, messageId);
+      receipt('delivered');
+      setTimeout(() => receipt('written'), 250);
+      if (target.session.status !== 'paused') {
+        setTimeout(() => {
+          receipt('taken');
+          target.script.onInject?.(target, body.content);
+        }, 600);
+      }
+    }, 120);
+    return { messageId, delivery: 'accepted' };
+  }
+
+  act(actor: Actor, id: string, verb: 'pause' | 'resume' | 'terminate' | 'kill'): Session {
+    const target = this.able(id, verb);
+    if (verb === 'resume' && target.session.status !== 'paused') throw new MockError(409, 'wrongState', 'the session is not paused');
+    this.record(actor, verb, { sessionId: id });
+    switch (verb) {
+      case 'pause':
+        return target.update({ status: 'paused', statusSource: 'operator', statusReason: `paused by ${actor.name}` });
+      case 'resume':
+        target.clear('statusReason');
+        return target.update({ status: 'running', statusSource: 'operator' });
+      case 'terminate':
+        setTimeout(() => {
+          if (!target.isEnded) target.end('killed', `ended on request of ${actor.name}`, 143);
+        }, 900);
+        return target.update({ statusReason: `asked to end by ${actor.name}`, statusSource: 'operator' });
+      case 'kill':
+        return target.end('killed', `killed by ${actor.name}`, 137);
+    }
+  }
+
+  spawn(actor: Actor, body: SpawnRequest): Session {
+    const node = this.nodes.get(body.node);
+    const profile = node?.profiles.find((p) => p.name === body.profile);
+    const script = this.profiles.get(body.profile);
+    if (node === undefined || profile === undefined || script === undefined) {
+      throw new MockError(422, 'unknownProfile', `node ${body.node} has no profile ${body.profile}`);
+    }
+    if (!node.online) throw new MockError(503, 'nodeAway', `node ${body.node} is away`);
+    const isTerminal = profile.protocol === 'terminal';
+    const capabilities = ['inject', 'pause', 'resume', 'terminate', 'kill', ...(isTerminal ? ['terminal', 'input', 'resize'] : [])];
+    const { node: _node, profile: _profile, prompt, ...rest } = body;
+    const made = this.add(
+      { node: node.node, provider: profile.provider, profile: profile.name, status: 'spawning', capabilities, ...rest },
+      script(),
+    );
+    this.record(actor, 'spawn', { sessionId: made.session.sessionId, node: node.node, ...(prompt === undefined ? {} : { content: prompt }) });
+    setTimeout(() => {
+      made.update({ status: 'running' });
+      if (prompt !== undefined) made.say('user', prompt);
+    }, 400);
+    return made.session;
+  }
+
+  record(actor: Actor, action: string, more: Partial<AuditRow> = {}, result = 'ok'): void {
+    const actionId = this.newId();
+    for (const phase of ['intent', 'outcome'] as const) {
+      this.audit.push({
+        n: this.audit.length + 1,
+        workspace: 'default',
+        timestamp: this.time(),
+        actionId,
+        phase,
+        action,
+        user: { ...actor },
+        result: phase === 'intent' ? 'pending' : result,
+        requestId: `req-${actionId.slice(-6)}`,
+        metadata: {},
+        ...more,
+      });
+    }
+  }
+}

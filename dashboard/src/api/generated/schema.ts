@@ -1,0 +1,623 @@
+// Made by `npm run gen` from the hub's OpenAPI document. Not edited by hand.
+
+export type paths = Record<string, never>;
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        /** @description A session after an action. */
+        Acted: {
+            report?: components["schemas"]["EndReport"] | null;
+            /** @description The session. */
+            session: components["schemas"]["Session"];
+        };
+        /** @description Who acted. */
+        Actor: {
+            /** @description Their email, as given. */
+            email?: string | null;
+            id?: components["schemas"]["UserId"] | null;
+            /** @description Their name. */
+            name: string;
+            /** @description Their role in the workspace at the time. */
+            role?: string | null;
+        };
+        /** @description Agents: sessions that have not ended. */
+        Agents: {
+            agents: components["schemas"]["Session"][];
+        };
+        /** @description Somebody is needed. */
+        Attention: {
+            /** @description Why. */
+            kind: components["schemas"]["AttentionKind"];
+            /** @description Since when. */
+            since: components["schemas"]["Timestamp"];
+            /** @description What the agent said, in its own words. */
+            text?: string;
+        };
+        /** @enum {string} */
+        AttentionKind: "question" | "permission" | "idle" | "error";
+        /** @description Rows of the audit log, the newest first. */
+        AuditPage: {
+            /** @description The rows. */
+            entries: components["schemas"]["AuditRow"][];
+            /** @description True if there are older ones. */
+            hasMore: boolean;
+        };
+        /** @enum {string} */
+        AuditPhase: "intent" | "outcome";
+        /** @description One row of the audit log. */
+        AuditRow: {
+            /** @description What: `inject`, `pause`, `resume`, `terminate`, `kill`, `killAll`, `spawn`, `signIn`, … */
+            action: string;
+            /** @description Binds intent and outcome together. */
+            actionId: string;
+            /** @description What was sent, word for word. */
+            content?: string | null;
+            /** @description Why, in a few words. */
+            detail?: string | null;
+            /** @description Further facts. */
+            metadata?: Record<string, never>;
+            /**
+             * Format: int64
+             * @description 1, 2, 3 … without gap within the workspace.
+             */
+            n: number;
+            node?: components["schemas"]["NodeId"] | null;
+            /** @description Intent or outcome. */
+            phase: components["schemas"]["AuditPhase"];
+            /** @description The HTTP request that caused it. */
+            requestId?: string | null;
+            /** @description What became of it: `ok`, `refused`, `failed`, `unknown`; `pending` on an intent. */
+            result: string;
+            sessionId?: components["schemas"]["SessionId"] | null;
+            /** @description When the row was written. */
+            timestamp: components["schemas"]["Timestamp"];
+            /** @description Who. */
+            user: components["schemas"]["Actor"];
+            /** @description The workspace. */
+            workspace: components["schemas"]["WorkspaceId"];
+        };
+        /** @enum {string} */
+        Capability: "inject" | "pause" | "resume" | "terminate" | "kill" | "terminal" | "input" | "resize" | "approve";
+        /** @enum {string} */
+        Delivery: "accepted" | "delivered" | "written" | "taken" | "refused" | "expired" | "unknown";
+        /** @description The text so far of a message that is still being written. The message with the same `messageId` replaces it. */
+        Delta: {
+            /** @description All of the text so far, or its end where it is longer than a delta carries. */
+            content: string;
+            /** @description True if the beginning of the text is missing. */
+            cut?: boolean;
+            /** @description What kind of message it will be. */
+            kind?: components["schemas"]["MessageKind"];
+            /** @description The message that will replace it. */
+            messageId: components["schemas"]["MessageId"];
+            /** @description Who speaks. */
+            role: components["schemas"]["Role"];
+            /** @description The session it belongs to. */
+            sessionId: components["schemas"]["SessionId"];
+            /** @description When. */
+            timestamp: components["schemas"]["Timestamp"];
+        };
+        /** @description How a session was brought to its end: the proof of a kill. */
+        EndReport: {
+            /** @description How the processes were found: `cgroup`, or `processTree` where there is none to be had. */
+            containment: string;
+            /** @description What was alive at the beginning and is dead. */
+            ended: components["schemas"]["EndedProcess"][];
+            /** @description What was done, in order. */
+            steps: components["schemas"]["EndStep"][];
+            /** @description What lives in spite of everything. Empty, or the kill has failed. */
+            survivors?: components["schemas"]["EndedProcess"][];
+        };
+        /** @description One step of an end. */
+        EndStep: {
+            /** @description When. */
+            at: components["schemas"]["Timestamp"];
+            /** @description In a few words. */
+            detail?: string;
+            /** @description What was done: `thaw`, `leave` (the program's own way), `term`, `kill`, `reap`. */
+            step: string;
+        };
+        /** @description A process of a session. */
+        EndedProcess: {
+            /** @description Its program's name, without arguments. */
+            name: string;
+            /**
+             * Format: int32
+             * @description Process id on the node's machine.
+             */
+            pid: number;
+        };
+        /** @description What an error looks like on the wire. */
+        ErrorBody: {
+            error: components["schemas"]["ErrorDetail"];
+        };
+        /** @description What went wrong. */
+        ErrorDetail: {
+            /** @description For programs. */
+            code: string;
+            /** @description For people: what is wrong and what to do. */
+            message: string;
+            /** @description The request, as the logs know it. */
+            requestId: string;
+        };
+        /** @description `gap`: a part that nobody has any more. */
+        GapEvent: {
+            /**
+             * Format: int64
+             * @description First `seq` that is missing.
+             */
+            fromSeq?: number | null;
+            /** @description Why. */
+            reason: string;
+            sessionId?: components["schemas"]["SessionId"] | null;
+            /**
+             * Format: int64
+             * @description Last `seq` that is missing.
+             */
+            toSeq?: number | null;
+        };
+        /** @description How the hub is. */
+        Health: {
+            /** @description `ok`, or `notReady`. */
+            status: string;
+            /** @description Version of the hub. */
+            version: string;
+            /** @description What it still waits for. */
+            waiting?: string[];
+        };
+        /** @description The machine of a node. */
+        HostInfo: {
+            /** @description Processor architecture, such as `x86_64`. */
+            arch: string;
+            /**
+             * Format: int32
+             * @description Number of processors.
+             */
+            cpus?: number;
+            /** @description Its name. */
+            hostname: string;
+            /** @description Operating system, such as `linux`. */
+            os: string;
+        };
+        /** @description A message to an agent. */
+        InjectBody: {
+            /** @description The text, at most 256 KiB. */
+            content: string;
+            /** @description The same key never injects twice. */
+            idempotencyKey?: string | null;
+            mode?: components["schemas"]["InjectMode"] | null;
+            /** @description Freeze the session before, and leave it frozen. */
+            pauseFirst?: boolean;
+        };
+        /** @enum {string} */
+        InjectMode: "queue" | "steer" | "interrupt";
+        /** @description A message on its way. */
+        Injected: {
+            /** @description How far it has come. */
+            delivery: components["schemas"]["Delivery"];
+            /** @description Its id; receipts and the stream carry it. */
+            messageId: components["schemas"]["MessageId"];
+        };
+        /** @description Bytes to type. */
+        InputBody: {
+            /** @description The bytes, base64. */
+            data: string;
+        };
+        /** @description Kill everything. */
+        KillAllBody: {
+            /** @description Literally `KILL ALL`. */
+            confirm: string;
+            /** @description Only sessions of this provider. */
+            provider?: string | null;
+        };
+        /** @description What became of each session. */
+        KillAllResults: {
+            /** @description One for each session. */
+            results: components["schemas"]["KillResult"][];
+        };
+        /** @description What became of an action on one session of a kill-all. */
+        KillResult: {
+            /** @description In a few words. */
+            detail: string;
+            /** @description `killed`, `survived`, `refused`, `unreachable`, `unknown`, `failed`. */
+            outcome: string;
+            report?: components["schemas"]["EndReport"] | null;
+            /** @description Which session. */
+            sessionId: components["schemas"]["SessionId"];
+        };
+        /** @description What the page wants to find again. */
+        LayoutBody: {
+            /** @description Anything; null for the page's own default. */
+            layout: Record<string, never> | null;
+        };
+        /** @description What the page left here. */
+        LayoutDoc: {
+            /** @description What was put; null if nothing was. */
+            layout: Record<string, never> | null;
+            /**
+             * Format: int64
+             * @description Grows with every change.
+             */
+            rev: number;
+        };
+        /** @description How busy a node is. */
+        Load: {
+            /**
+             * Format: int64
+             * @description Messages that had to be dropped since the start, each told by a gap message in its session.
+             */
+            dropped?: number;
+            /**
+             * Format: double
+             * @description Load average of the machine over one minute.
+             */
+            load1?: number;
+            /**
+             * Format: int64
+             * @description Their size in bytes.
+             */
+            outboxBytes?: number;
+            /**
+             * Format: int64
+             * @description Records on disk that the bus has not taken yet.
+             */
+            outboxRecords?: number;
+            /**
+             * Format: int64
+             * @description Resident memory of the node agent, in bytes.
+             */
+            rssBytes?: number;
+            /**
+             * Format: int32
+             * @description Sessions that have not ended.
+             */
+            sessions?: number;
+        };
+        /** @description Who wants in. */
+        Login: {
+            /** @description Email, in any case. */
+            email: string;
+            /** @description Password. */
+            password: string;
+        };
+        /** @description Who you are. */
+        Me: {
+            /** @description Your role there: `admin`, `operator` or `observer`. */
+            role: string;
+            /** @description You. */
+            user: components["schemas"]["MeUser"];
+            /** @description The workspace this request was for. */
+            workspace: string;
+            /** @description All of your workspaces. */
+            workspaces: components["schemas"]["MeWorkspace"][];
+        };
+        /** @description A person. */
+        MeUser: {
+            /** @description Email. */
+            email: string;
+            /** @description For ever. */
+            id: string;
+            /** @description For people. */
+            name: string;
+        };
+        /** @description A workspace and your role in it. */
+        MeWorkspace: {
+            /** @description Its id. */
+            id: string;
+            /** @description `admin`, `operator` or `observer`. */
+            role: string;
+        };
+        /** @description One complete message (contract section 4). */
+        Message: {
+            /** @description What is said: text, at most 256 KiB ([`MAX_CONTENT_BYTES`]). */
+            content: string;
+            /** @description What kind of message it is. */
+            kind?: components["schemas"]["MessageKind"];
+            /** @description Unique over all sessions. */
+            messageId: components["schemas"]["MessageId"];
+            /** @description Further facts: `source`, `truncated`, `operator`, `delivery`, the runtime's own. */
+            metadata?: Record<string, never>;
+            /** @description Who speaks. */
+            role: components["schemas"]["Role"];
+            /**
+             * Format: int64
+             * @description 1, 2, 3 … without gap within the session.
+             */
+            seq: number;
+            /** @description The session it belongs to. */
+            sessionId: components["schemas"]["SessionId"];
+            /** @description When it was written. */
+            timestamp: components["schemas"]["Timestamp"];
+        };
+        MessageId: string;
+        /** @enum {string} */
+        MessageKind: "text" | "toolCall" | "toolResult" | "reasoning" | "status" | "permission";
+        /** @description Messages by ascending `seq`. */
+        Messages: {
+            /** @description True if there are more in the direction asked. */
+            hasMore: boolean;
+            /** @description The messages. */
+            messages: components["schemas"]["Message"][];
+        };
+        NodeId: string;
+        /** @description State of a node agent. */
+        NodeState: {
+            /** @description Changes with every start of the machine. */
+            bootId: string;
+            /** @description The machine it runs on. */
+            host: components["schemas"]["HostInfo"];
+            /** @description Changes when the node's own disk state was lost or made anew. */
+            incarnation: string;
+            /** @description How busy it is. */
+            load?: components["schemas"]["Load"];
+            /** @description Its name. */
+            node: components["schemas"]["NodeId"];
+            /** @description What it may start. */
+            profiles?: components["schemas"]["ProfileInfo"][];
+            /** @description The runtimes it looks after. */
+            providers?: components["schemas"]["ProviderState"][];
+            /** @description When the program started. */
+            startedAt: components["schemas"]["Timestamp"];
+            /** @description Whether it is there. */
+            status: components["schemas"]["NodeStatus"];
+            /** @description When this was written. */
+            timestamp: components["schemas"]["Timestamp"];
+            /** @description Version of the program. */
+            version: string;
+            /** @description Its workspace. */
+            workspace: components["schemas"]["WorkspaceId"];
+        };
+        /** @enum {string} */
+        NodeStatus: "up" | "leaving";
+        /** @description A node as the API tells it. */
+        NodeView: components["schemas"]["NodeState"] & {
+            /** @description When it was heard of last. */
+            lastSeen: components["schemas"]["Timestamp"];
+            /** @description True if it was heard of within the last 30 seconds and did not say good-bye. */
+            online: boolean;
+        };
+        /** @description Nodes, by name. */
+        Nodes: {
+            nodes: components["schemas"]["NodeView"][];
+        };
+        /** @description One session. */
+        OneSession: {
+            /** @description The session. */
+            session: components["schemas"]["Session"];
+        };
+        /** @description A payload that could not be read. */
+        Parked: {
+            /** @description Its first bytes, base64. */
+            payload: string;
+            /** @description Why it could not be read. */
+            reason: string;
+            /**
+             * Format: int64
+             * @description Its size in bytes.
+             */
+            size: number;
+            /** @description The stream it is in. */
+            stream: string;
+            /**
+             * Format: int64
+             * @description Its sequence there.
+             */
+            streamSeq: number;
+            /** @description Its subject. */
+            subject: string;
+            /** @description When the stream stored it. */
+            timestamp: components["schemas"]["Timestamp"];
+        };
+        /** @description Payloads that could not be read. */
+        ParkedList: {
+            parked: components["schemas"]["Parked"][];
+        };
+        /** @description Something a node may start. */
+        ProfileInfo: {
+            /** @description What kind of agent it starts. */
+            agentType?: string | null;
+            /** @description Its name in the node's configuration. */
+            name: string;
+            /** @description The program it starts, without arguments: those may hold secrets. */
+            program?: string | null;
+            /** @description `terminal`, `lines`, `jsonl`, … */
+            protocol?: string | null;
+            /** @description The runtime that starts it. */
+            provider: components["schemas"]["ProviderName"];
+            /** @description A name for people. */
+            title?: string | null;
+        };
+        ProviderName: string;
+        /** @description State of one runtime on a node. */
+        ProviderState: {
+            /** @description What its sessions can do at best. */
+            capabilities?: components["schemas"]["Capability"][];
+            /** @description What is wrong and what to do. */
+            error?: string | null;
+            /** @description False if it cannot be used now; `error` says why. */
+            healthy: boolean;
+            /** @description Its name. */
+            name: components["schemas"]["ProviderName"];
+            /**
+             * Format: int32
+             * @description How many sessions that have not ended it has.
+             */
+            sessions?: number;
+        };
+        /** @description `ready`: from here on it is live. */
+        ReadyEvent: {
+            /** @description The cursor of this place. */
+            cursor: string;
+        };
+        /** @description How far an operator message has come. */
+        Receipt: {
+            /** @description The operator message. */
+            messageId: components["schemas"]["MessageId"];
+            /** @description How the operator wanted it to arrive. */
+            modeAsked: components["schemas"]["InjectMode"];
+            modeObtained?: components["schemas"]["InjectMode"] | null;
+            /** @description Why, in a few words: why refused, why unconfirmed. */
+            reason?: string | null;
+            /** @description The session it was sent to. */
+            sessionId: components["schemas"]["SessionId"];
+            /** @description How far it has come. */
+            state: components["schemas"]["Delivery"];
+            /** @description When. */
+            timestamp: components["schemas"]["Timestamp"];
+        };
+        /** @description `removed`: there is no such session. */
+        RemovedEvent: {
+            /** @description Which. */
+            sessionId: components["schemas"]["SessionId"];
+        };
+        /** @enum {string} */
+        Role: "agent" | "user" | "system" | "operator";
+        /** @description A whole snapshot of a session (contract section 4), sent on every change. */
+        Session: {
+            /** @description What kind of agent it is: `codex`, `claude`, … */
+            agentType?: string | null;
+            attention?: components["schemas"]["Attention"] | null;
+            /** @description What can be done with it now; all else is refused. */
+            capabilities?: components["schemas"]["Capability"][];
+            completedAt?: components["schemas"]["Timestamp"] | null;
+            /** @description What went wrong. */
+            error?: string | null;
+            /**
+             * Format: int32
+             * @description How its process ended; 128 + n for signal n.
+             */
+            exitCode?: number | null;
+            lastMessageAt?: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description `seq` of its last message; 0 before the first.
+             */
+            lastSeq?: number;
+            /** @description Further facts: `containment`, `notCapable`, `pid`, the runtime's own. */
+            metadata?: Record<string, never>;
+            /** @description The mission it belongs to. */
+            missionId?: string | null;
+            /** @description The node that looks after it. */
+            node: components["schemas"]["NodeId"];
+            parentSessionId?: components["schemas"]["SessionId"] | null;
+            /** @description The profile it was started from. */
+            profile?: string | null;
+            /** @description The runtime it lives in. */
+            provider: components["schemas"]["ProviderName"];
+            /**
+             * Format: int64
+             * @description Number of this snapshot, growing with every change.
+             */
+            rev?: number;
+            /** @description Unique over all nodes and for ever. */
+            sessionId: components["schemas"]["SessionId"];
+            /** @description When its start was asked for. */
+            spawnedAt: components["schemas"]["Timestamp"];
+            /** @description Set by the hub while the session's node is away: the rest is what was known last. */
+            stale?: boolean;
+            staleSince?: components["schemas"]["Timestamp"] | null;
+            startedAt?: components["schemas"]["Timestamp"] | null;
+            /** @description Where it stands. */
+            status: components["schemas"]["Status"];
+            /** @description Why, in a few words. */
+            statusReason?: string | null;
+            /** @description Since when. */
+            statusSince: components["schemas"]["Timestamp"];
+            /** @description How we know. */
+            statusSource: components["schemas"]["StatusSource"];
+            /** @description The work item it is for. */
+            taskId?: string | null;
+            /** @description Where that work item comes from. */
+            taskSource?: components["schemas"]["TaskSource"];
+            /** @description A name for people. */
+            title?: string | null;
+            turn?: components["schemas"]["Turn"] | null;
+            /** @description Its workspace. */
+            workspace: components["schemas"]["WorkspaceId"];
+        };
+        SessionId: string;
+        /** @description Sessions, the newest first. */
+        Sessions: {
+            /** @description The sessions. */
+            sessions: components["schemas"]["Session"][];
+        };
+        /** @description What to start. */
+        SpawnBody: {
+            /** @description The mission it belongs to. */
+            missionId?: string | null;
+            /** @description On which node. */
+            node: string;
+            parentSessionId?: components["schemas"]["SessionId"] | null;
+            /** @description From which of its profiles. */
+            profile: string;
+            /** @description First message to the agent. */
+            prompt?: string | null;
+            /** @description The work item it is for. */
+            taskId?: string | null;
+            taskSource?: components["schemas"]["TaskSource"] | null;
+            /** @description A name for people. */
+            title?: string | null;
+        };
+        /** @enum {string} */
+        Status: "spawning" | "running" | "waiting" | "paused" | "completed" | "failed" | "killed";
+        /** @enum {string} */
+        StatusSource: "operator" | "runtime" | "terminal" | "screen" | "process";
+        /** @enum {string} */
+        TaskSource: "internal" | "mosaic-queue" | "external";
+        /** @description A piece of terminal output, or a snapshot that paints all of it. */
+        TerminalEvent: {
+            /** @description The bytes, base64. */
+            data: string;
+            /**
+             * Format: int64
+             * @description Bytes of output before `data`; with `snapshot`, bytes of output that it covers.
+             */
+            offset: number;
+            /** @description The session. */
+            sessionId: components["schemas"]["SessionId"];
+            size?: components["schemas"]["TerminalSize"] | null;
+            /** @description True if the terminal is to be cleared first: `data` paints it. */
+            snapshot?: boolean;
+            /** @description When it was written. */
+            timestamp: components["schemas"]["Timestamp"];
+        };
+        /** @description Size of a terminal in character cells. */
+        TerminalSize: {
+            /**
+             * Format: int32
+             * @description Columns.
+             */
+            cols: number;
+            /**
+             * Format: int32
+             * @description Rows.
+             */
+            rows: number;
+        };
+        /** Format: date-time */
+        Timestamp: string;
+        /** @description All sessions as trees. */
+        Tree: {
+            /** @description Sessions without a parent that is known. */
+            roots: components["schemas"]["TreeNode"][];
+        };
+        /** @description A session and those it started. */
+        TreeNode: {
+            /** @description The sessions it started. */
+            children: components["schemas"]["TreeNode"][];
+            /** @description The session. */
+            session: components["schemas"]["Session"];
+        };
+        /** @enum {string} */
+        Turn: "idle" | "active" | "blocked" | "error";
+        UserId: string;
+        WorkspaceId: string;
+    };
+    responses: never;
+    parameters: never;
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export type operations = Record<string, never>;

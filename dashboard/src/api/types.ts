@@ -1,0 +1,259 @@
+// The hub's JSON, as it stands on the wire. Written in the shapes that `npm run gen` makes from the hub's OpenAPI
+// document, in this one file, so that generated types can take its place.
+//
+// Law: enumerations are open. A word that this version does not know may arrive at any time; nothing here may be
+// matched without a way out.
+
+/** A word of a known list, or one of a newer hub. */
+export type Open<Known extends string> = Known | (string & Record<never, never>);
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+export type Metadata = Record<string, Json>;
+
+export type Status = Open<'spawning' | 'running' | 'waiting' | 'paused' | 'completed' | 'failed' | 'killed'>;
+export type StatusSource = Open<'operator' | 'runtime' | 'terminal' | 'screen' | 'process'>;
+export type TaskSource = Open<'internal' | 'mosaic-queue' | 'external'>;
+export type Turn = Open<'idle' | 'active' | 'blocked' | 'error'>;
+export type AttentionKind = Open<'question' | 'permission' | 'idle' | 'error'>;
+export type Capability = Open<
+  'inject' | 'pause' | 'resume' | 'terminate' | 'kill' | 'terminal' | 'input' | 'resize' | 'approve'
+>;
+export type Role = Open<'agent' | 'user' | 'system' | 'operator'>;
+export type MessageKind = Open<'text' | 'toolCall' | 'toolResult' | 'reasoning' | 'status' | 'permission'>;
+export type Delivery = Open<'accepted' | 'delivered' | 'written' | 'taken' | 'refused' | 'expired' | 'unknown'>;
+export type InjectMode = Open<'queue' | 'steer' | 'interrupt'>;
+export type UserRole = Open<'admin' | 'operator' | 'observer'>;
+
+export interface Attention {
+  kind: AttentionKind;
+  text: string;
+  since: string;
+}
+
+export interface Session {
+  sessionId: string;
+  parentSessionId?: string;
+  workspace: string;
+  node: string;
+  provider: string;
+  title?: string;
+  status: Status;
+  statusReason?: string;
+  statusSource: StatusSource;
+  statusSince: string;
+  turn?: Turn;
+  taskId?: string;
+  taskSource: TaskSource;
+  missionId?: string;
+  agentType?: string;
+  profile?: string;
+  spawnedAt: string;
+  startedAt?: string;
+  completedAt?: string;
+  exitCode?: number;
+  error?: string;
+  lastSeq: number;
+  lastMessageAt?: string;
+  attention?: Attention;
+  capabilities: Capability[];
+  stale?: boolean;
+  staleSince?: string;
+  rev: number;
+  metadata: Metadata;
+}
+
+export interface Message {
+  messageId: string;
+  sessionId: string;
+  seq: number;
+  role: Role;
+  content: string;
+  timestamp: string;
+  kind: MessageKind;
+  metadata: Metadata;
+}
+
+export interface Delta {
+  messageId: string;
+  sessionId: string;
+  role: Role;
+  content: string;
+  cut?: boolean;
+  timestamp: string;
+  kind: MessageKind;
+}
+
+export interface Receipt {
+  sessionId: string;
+  messageId: string;
+  state: Delivery;
+  modeAsked: InjectMode;
+  modeObtained?: InjectMode;
+  reason?: string;
+  timestamp: string;
+}
+
+export interface TerminalSize {
+  cols: number;
+  rows: number;
+}
+
+export interface TerminalChunk {
+  sessionId: string;
+  /** Bytes of output before `data`; with `snapshot`, the bytes it covers: continue from here. */
+  offset: number;
+  /** Base64. */
+  data: string;
+  size?: TerminalSize;
+  timestamp: string;
+  /** `data` paints a whole screen: clear the terminal first. */
+  snapshot?: boolean;
+}
+
+export interface Gap {
+  sessionId?: string;
+  fromSeq?: number;
+  toSeq?: number;
+  reason: string;
+}
+
+export interface HostInfo {
+  hostname: string;
+  os: string;
+  arch: string;
+  cpus: number;
+}
+
+export interface ProviderState {
+  name: string;
+  healthy: boolean;
+  error?: string;
+  sessions: number;
+  capabilities: Capability[];
+}
+
+export interface ProfileInfo {
+  name: string;
+  provider: string;
+  title?: string;
+  agentType?: string;
+  program?: string;
+  protocol?: string;
+}
+
+export interface Load {
+  sessions: number;
+  outboxRecords: number;
+  outboxBytes: number;
+  dropped: number;
+  load1: number;
+  rssBytes: number;
+}
+
+export interface NodeInfo {
+  workspace: string;
+  node: string;
+  version: string;
+  status: Open<'up' | 'leaving'>;
+  host: HostInfo;
+  bootId: string;
+  incarnation: string;
+  startedAt: string;
+  timestamp: string;
+  providers: ProviderState[];
+  profiles: ProfileInfo[];
+  load: Load;
+  online: boolean;
+  lastSeen: string;
+}
+
+export interface AuditRow {
+  n: number;
+  workspace: string;
+  timestamp: string;
+  actionId: string;
+  phase: Open<'intent' | 'outcome'>;
+  action: string;
+  user: { id?: string; name: string; email?: string; role?: string };
+  sessionId?: string;
+  node?: string;
+  content?: string;
+  result: string;
+  detail?: string;
+  requestId?: string;
+  metadata: Metadata;
+}
+
+export interface Me {
+  user: { id: string; email: string; name: string };
+  workspace: string;
+  role: UserRole;
+  workspaces: { id: string; role: UserRole }[];
+}
+
+export interface InjectRequest {
+  content: string;
+  mode?: InjectMode;
+  pauseFirst?: boolean;
+  idempotencyKey: string;
+}
+
+export interface InjectReply {
+  messageId: string;
+  delivery: Delivery;
+}
+
+export interface SpawnRequest {
+  node: string;
+  profile: string;
+  prompt?: string;
+  parentSessionId?: string;
+  taskId?: string;
+  taskSource?: TaskSource;
+  missionId?: string;
+  title?: string;
+}
+
+/** How a session was brought to its end: the proof of a kill. */
+export interface EndReport {
+  containment: string;
+  ended: EndedProcess[];
+  /** What lives in spite of everything. */
+  survivors: EndedProcess[];
+}
+
+export interface EndedProcess {
+  pid: number;
+  name: string;
+}
+
+export interface ActReply {
+  session: Session;
+  report?: EndReport;
+}
+
+export interface KillAllResult {
+  sessionId: string;
+  outcome: Open<'killed' | 'survived' | 'refused' | 'unreachable' | 'unknown' | 'failed'>;
+  detail?: string;
+}
+
+export interface LayoutReply {
+  layout: Json;
+  rev: number;
+}
+
+/** What one event of the stream carries, by its name. */
+export interface StreamEvents {
+  session: Session;
+  message: Message;
+  delta: Delta;
+  receipt: Receipt;
+  removed: { sessionId: string };
+  gap: Gap;
+  ready: { cursor: string };
+  node: NodeInfo;
+  terminal: TerminalChunk;
+}
+
+export type StreamEvent = { [Name in keyof StreamEvents]: { type: Name; data: StreamEvents[Name] } }[keyof StreamEvents];

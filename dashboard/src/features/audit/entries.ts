@@ -1,0 +1,47 @@
+// Rows of the audit log as actions: what was wanted and what became of it, in one line. Pure.
+
+import type { AuditRow } from '../../api/types.ts';
+
+export interface AuditAction {
+  key: string;
+  /** The row that began it; the outcome's where the intent is on a page not loaded yet. */
+  row: AuditRow;
+  result: string;
+  detail: string | null;
+}
+
+/** Joins the two rows of each action. Rows come newest first, and so do the actions. */
+export function auditActions(rows: readonly AuditRow[]): AuditAction[] {
+  const outcomes = new Map<string, AuditRow>();
+  const intents = new Set<string>();
+  for (const row of rows) {
+    if (row.phase === 'outcome') outcomes.set(row.actionId, row);
+    else intents.add(row.actionId);
+  }
+  const actions: AuditAction[] = [];
+  for (const row of rows) {
+    if (row.phase === 'outcome' && intents.has(row.actionId)) continue;
+    const outcome = outcomes.get(row.actionId) ?? row;
+    actions.push({
+      key: `${row.actionId}-${row.n}`,
+      row,
+      result: outcome.result,
+      detail: outcome.detail ?? row.detail ?? null,
+    });
+  }
+  return actions;
+}
+
+export function resultTone(result: string): 'good' | 'bad' | 'warn' | 'neutral' {
+  switch (result) {
+    case 'ok':
+      return 'good';
+    case 'refused':
+    case 'failed':
+      return 'bad';
+    case 'unknown':
+      return 'warn';
+    default:
+      return 'neutral';
+  }
+}

@@ -1,0 +1,57 @@
+import { describe, expect, it } from 'vitest';
+import { api, page } from './routes.ts';
+
+describe('routes', () => {
+  it('are these', () => {
+    const id = '01JD8Z2V9Q0000000000000000';
+    expect({
+      sessions: api.sessions({ all: true, status: 'running' }),
+      active: api.sessions({ all: false }),
+      session: api.session(id),
+      messages: api.messages(id, { limit: 100, before: 7 }),
+      inject: api.inject(id),
+      kill: api.act(id, 'kill'),
+      input: api.terminalInput(id),
+      resize: api.terminalResize(id),
+      killAll: api.killAll(),
+      layout: api.layout(),
+      audit: api.audit({ limit: 50, before: 9, user: '' }),
+      nodes: api.nodes(),
+      stream: api.stream({ cursor: '12:4', terminals: [{ id: 'A', offset: null }, { id: 'B', offset: 0 }] }),
+      auth: [api.login(), api.logout(), api.me()],
+    }).toMatchInlineSnapshot(`
+      {
+        "active": "/api/mission-control/sessions",
+        "audit": "/api/mission-control/audit?limit=50&before=9",
+        "auth": [
+          "/api/auth/login",
+          "/api/auth/logout",
+          "/api/auth/me",
+        ],
+        "inject": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/inject",
+        "input": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/terminal/input",
+        "kill": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/kill",
+        "killAll": "/api/mission-control/kill-all",
+        "layout": "/api/mission-control/layout",
+        "messages": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/messages?limit=100&before=7",
+        "nodes": "/api/nodes",
+        "resize": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/terminal/resize",
+        "session": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000",
+        "sessions": "/api/mission-control/sessions?all=true&status=running",
+        "stream": "/api/mission-control/stream?sessions=*&nodes=1&terminals=A,B:0&cursor=12:4",
+      }
+    `);
+  });
+
+  it('cannot be broken out of by an id', () => {
+    expect(api.session('../../x?y')).toBe('/api/mission-control/sessions/..%2F..%2Fx%3Fy');
+  });
+
+  it('of the page are read back as they were built', () => {
+    for (const where of [{ name: 'grid' }, { name: 'session', id: 'a/b c' }] as const) {
+      expect(page.parse(page.href(where))).toEqual(where);
+    }
+    expect(page.parse('/mission-control')).toEqual({ name: 'grid' });
+    expect(page.parse('/mission-control/no-such-page')).toEqual({ name: 'grid' });
+  });
+});

@@ -1,0 +1,177 @@
+// Which panels are open, and how: the server keeps it, so that it follows the user.
+//
+// Law: whatever the server has kept, from whichever version of the page, yields a usable layout.
+
+import type { HubClient } from '../api/client.ts';
+import { ApiError } from '../api/errors.ts';
+import type { Json } from '../api/types.ts';
+
+export type PanelView = 'conversation' | 'terminal';
+
+export interface PanelSpec {
+  id: string;
+  view: PanelView;
+}
+
+export interface Layout {
+  panels: PanelSpec[];
+  /** Columns of the grid; 0 fits as many as there is room for. */
+  columns: number;
+  /** Ids of roster branches that are folded. */
+  folded: string[];
+  isRosterOpen: boolean;
+}
+
+/** As many terminals as the hub streams over one connection; more panels than this are no overview either. */
+export const PANELS_MAX = 32;
+export const COLUMNS_MAX = 6;
+const FOLDED_MAX = 500;
+const SAVE_AFTER_MS = 600;
+const VERSION = 1;
+
+const EMPTY: Layout = { panels: [], columns: 0, folded: [], isRosterOpen: true };
+
+/** Reads what the server kept. Null if it kept nothing that can be used. */
+export function parseLayout(json: Json): Layout | null {
+  if (json === null || typeof json !== 'object' || Array.isArray(json)) return null;
+  const panels: PanelSpec[] = [];
+  for (const entry of Array.isArray(json['panels']) ? json['panels'] : []) {
+    if (entry === null || typeof entry !== 'object' || Array.isArray(entry)) continue;
+    const id = entry['id'];
+    if (typeof id !== 'string' || id === '' || panels.some((p) => p.id === id)) continue;
+    panels.push({ id, view: entry['view'] === 'terminal' ? 'terminal' : 'conversation' });
+  }
+  const columns = json['columns'];
+  const folded = Array.isArray(json['folded']) ? json['folded'] : [];
+  return {
+    panels: panels.slice(0, PANELS_MAX),
+    columns: typeof columns === 'number' && Number.isInteger(columns) && columns >= 0 && columns <= COLUMNS_MAX ? columns : 0,
+    folded: folded.filter((id): id is string => typeof id === 'string').slice(0, FOLDED_MAX),
+    isRosterOpen: json['isRosterOpen'] !== false,
+  };
+}
+
+export class LayoutStore {
+  layout = $state.raw<Layout>(EMPTY);
+  /** True once the server was asked. */
+  isLoaded = $state(false);
+  /** True where this user has never had a layout. */
+  isFirstVisit = $state(false);
+  readonly #client: HubClient;
+  readonly #onError: (error: unknown) => void;
+  #rev = 0;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #isSaving = false;
+  #isDirty = false;
+
+  constructor(client: HubClient, onError: (error: unknown) => void) {
+    this.#client = client;
+    this.#onError = onError;
+  }
+
+  async load(): Promise<void> {
+    try {
+      const reply = await this.#client.layout();
+      this.#rev = reply.rev;
+      const kept = parseLayout(reply.layout);
+      this.isFirstVisit = kept === null;
+      this.layout = kept ?? EMPTY;
+    } catch (error) {
+      this.#onError(error);
+    }
+    this.isLoaded = true;
+  }
+
+  isOpen(id: string): boolean {
+    return this.layout.panels.some((panel) => panel.id === id);
+  }
+
+  /** Opens a panel at the end. False if there is no room for another. */
+  open(id: string, view: PanelView): boolean {
+    if (this.isOpen(id)) return true;
+    if (this.layout.panels.length >= PANELS_MAX) return false;
+    this.#change({ panels: [...this.layout.panels, { id, view }] });
+    return true;
+  }
+
+  close(id: string): void {
+    this.#change({ panels: this.layout.panels.filter((panel) => panel.id !== id) });
+  }
+
+  closeAll(ids: ReadonlySet<string>): void {
+    this.#change({ panels: this.layout.panels.filter((panel) => !ids.has(panel.id)) });
+  }
+
+  setView(id: string, view: PanelView): void {
+    this.#change({ panels: this.layout.panels.map((panel) => (panel.id === id ? { ...panel, view } : panel)) });
+  }
+
+  /** Puts a panel where another one is; the others move up. */
+  move(id: string, to: number): void {
+    const panel = this.layout.panels.find((p) => p.id === id);
+    if (panel === undefined) return;
+    const panels = this.layout.panels.filter((p) => p.id !== id);
+    panels.splice(Math.max(0, Math.min(to, panels.length)), 0, panel);
+    if (panels.every((p, i) => p.id === this.layout.panels[i]?.id)) return;
+    this.#change({ panels });
+  }
+
+  setColumns(columns: number): void {
+    this.#change({ columns });
+  }
+
+  setRosterOpen(isRosterOpen: boolean): void {
+    this.#change({ isRosterOpen });
+  }
+
+  setFolded(id: string, isFolded: boolean): void {
+    const others = this.layout.folded.filter((f) => f !== id);
+    this.#change({ folded: isFolded ? [...others, id].slice(-FOLDED_MAX) : others });
+  }
+
+  /** Saves what is not saved yet; called when the page goes away. */
+  saveNow(): void {
+    if (this.#timer !== null) void this.#save(true);
+  }
+
+  #change(part: Partial<Layout>): void {
+    this.layout = { ...this.layout, ...part };
+    if (!this.isLoaded) return;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#save(false), SAVE_AFTER_MS);
+  }
+
+  async #save(keepalive: boolean): Promise<void> {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    if (this.#isSaving && !keepalive) {
+      this.#isDirty = true;
+      return;
+    }
+    this.#isSaving = true;
+    try {
+      await this.#put(keepalive);
+    } catch (error) {
+      this.#onError(error);
+    } finally {
+      this.#isSaving = false;
+      if (this.#isDirty) {
+        this.#isDirty = false;
+        void this.#save(false);
+      }
+    }
+  }
+
+  async #put(keepalive: boolean): Promise<void> {
+    const { panels, columns, folded, isRosterOpen } = this.layout;
+    const json: Json = { v: VERSION, panels: panels.map(({ id, view }) => ({ id, view })), columns, folded, isRosterOpen };
+    try {
+      this.#rev = (await this.#client.saveLayout(json, this.#rev, keepalive)).rev;
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.failure.kind !== 'refused' || error.failure.status !== 409) throw error;
+      // Saved from another window meanwhile. What this person did last, here, stands.
+      this.#rev = (await this.#client.layout()).rev;
+      this.#rev = (await this.#client.saveLayout(json, this.#rev, keepalive)).rev;
+    }
+  }
+}

@@ -1,0 +1,74 @@
+import { describe, expect, it, vi } from 'vitest';
+import { HubClient } from '../api/client.ts';
+import type { Json } from '../api/types.ts';
+import { LayoutStore, parseLayout, PANELS_MAX } from './layout.svelte.ts';
+
+describe('a kept layout', () => {
+  it('is read back as it was written', () => {
+    const json = { v: 1, panels: [{ id: 'A', view: 'terminal' }], columns: 3, folded: ['n'], isRosterOpen: false };
+    expect(parseLayout(json)).toEqual({
+      panels: [{ id: 'A', view: 'terminal' }], columns: 3, folded: ['n'], isRosterOpen: false,
+    });
+  });
+
+  it('yields something usable whatever it holds', () => {
+    expect(parseLayout(null)).toBeNull();
+    expect(parseLayout('x')).toBeNull();
+    expect(parseLayout([1])).toBeNull();
+    const odd: Json = { panels: [{ id: 'A' }, { id: 'A' }, { id: 7 }, null, 'x', { id: '' }], columns: 99, folded: [1, 'f'] };
+    expect(parseLayout(odd)).toEqual({
+      panels: [{ id: 'A', view: 'conversation' }], columns: 0, folded: ['f'], isRosterOpen: true,
+    });
+    const many = { panels: Array.from({ length: 500 }, (_, i) => ({ id: `s${i}` })) };
+    expect(parseLayout(many)?.panels).toHaveLength(PANELS_MAX);
+  });
+});
+
+describe('the layout', () => {
+  const server = (first: Json) => {
+    const state = { layout: first, rev: 3, conflicts: 0, puts: 0 };
+    const fetcher: typeof fetch = (_path, init) => {
+      if (init?.method === 'PUT') {
+        state.puts += 1;
+        const body = JSON.parse(String(init.body)) as { layout: Json; rev: number };
+        if (body.rev !== state.rev) {
+          state.conflicts += 1;
+          return Promise.resolve(new Response('{"error":{"code":"conflict","message":"newer","requestId":"r"}}', { status: 409 }));
+        }
+        state.layout = body.layout;
+        state.rev += 1;
+      }
+      return Promise.resolve(new Response(JSON.stringify({ layout: state.layout, rev: state.rev })));
+    };
+    return { state, client: new HubClient({ fetch: fetcher }) };
+  };
+
+  it('is saved once for many changes, and again over a newer one', async () => {
+    vi.useFakeTimers();
+    const { state, client } = server(null);
+    const errors: unknown[] = [];
+    const store = new LayoutStore(client, (error) => errors.push(error));
+    await store.load();
+    expect(store.isFirstVisit).toBe(true);
+    for (const id of ['A', 'B', 'C']) store.open(id, 'conversation');
+    store.move('C', 0);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(state.puts).toBe(1);
+    expect(parseLayout(state.layout)?.panels.map((p) => p.id)).toEqual(['C', 'A', 'B']);
+    state.rev = 40;
+    store.close('A');
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect([state.conflicts, state.rev, errors]).toEqual([1, 41, []]);
+    expect(parseLayout(state.layout)?.panels.map((p) => p.id)).toEqual(['C', 'B']);
+    vi.useRealTimers();
+  });
+
+  it('has a bound', async () => {
+    const { client } = server(null);
+    const store = new LayoutStore(client, () => undefined);
+    await store.load();
+    for (let i = 0; i < PANELS_MAX; i += 1) expect(store.open(`s${i}`, 'terminal')).toBe(true);
+    expect(store.open('one more', 'terminal')).toBe(false);
+    expect(store.open('s0', 'terminal')).toBe(true);
+  });
+});

@@ -1,0 +1,57 @@
+// Who may do what with a session, as one table. The hub decides; this only spares people the attempt.
+//
+// Law: what a role may never do is not offered; what cannot be done now is disabled, with the reason.
+
+import type { Capability, Session, UserRole } from '../api/types.ts';
+import { isEnded } from './status.ts';
+
+export type Leave =
+  | { state: 'allowed' }
+  | { state: 'disabled'; reason: string }
+  /** Not offered at all. */
+  | { state: 'absent' };
+
+export type FleetControl = 'spawn' | 'killAll';
+
+/** True for roles that may change anything. An unknown role may not. */
+export function mayWrite(role: UserRole): boolean {
+  return role === 'admin' || role === 'operator';
+}
+
+export function fleetLeave(role: UserRole, control: FleetControl): Leave {
+  switch (control) {
+    case 'spawn':
+    case 'killAll':
+      return mayWrite(role) ? { state: 'allowed' } : { state: 'absent' };
+  }
+}
+
+const LACKS: Record<string, string> = {
+  inject: 'this agent takes no messages from operators',
+  pause: 'this runtime cannot pause a session',
+  resume: 'this session cannot be resumed now',
+  terminate: 'this session cannot be asked to end',
+  kill: 'this runtime cannot kill a session',
+  input: 'nothing can be typed into this terminal',
+  resize: 'the size of this terminal is fixed',
+};
+
+/** Whether a user of `role` can use `capability` on the session now. */
+export function leave(role: UserRole, session: Session, capability: Capability): Leave {
+  if (!mayWrite(role)) return { state: 'absent' };
+  if (isEnded(session.status)) return { state: 'disabled', reason: 'the session has ended' };
+  if (session.stale === true) return { state: 'disabled', reason: `node ${session.node} is away` };
+  if (!session.capabilities.includes(capability)) {
+    return { state: 'disabled', reason: notCapable(session, capability) };
+  }
+  return { state: 'allowed' };
+}
+
+function notCapable(session: Session, capability: Capability): string {
+  const reasons = session.metadata['notCapable'];
+  if (reasons !== null && typeof reasons === 'object' && !Array.isArray(reasons)) {
+    const reason = reasons[capability];
+    if (typeof reason === 'string' && reason !== '') return reason;
+  }
+  return LACKS[capability] ?? `this session cannot do that (${capability})`;
+}

@@ -1,0 +1,144 @@
+// Operator messages on their way from the box to the agent, and drafts that are not sent yet.
+//
+// Laws:
+// 1. A message that was typed is never lost: it is a draft, on its way, in the conversation, or kept as failed.
+// 2. Trying again uses the same idempotency key: the agent gets it once, whatever the network did.
+
+import type { HubClient } from '../api/client.ts';
+import { ApiError, errorText, type ErrorText } from '../api/errors.ts';
+import type { InjectMode } from '../api/types.ts';
+
+export type SendState =
+  | { state: 'sending' }
+  | { state: 'accepted'; messageId: string }
+  | { state: 'failed'; error: ErrorText; retryAt: number | null };
+
+export interface Send {
+  key: string;
+  content: string;
+  mode: InjectMode | null;
+  pauseFirst: boolean;
+  progress: SendState;
+}
+
+const DRAFTS_KEY = 'mosaic.drafts';
+/** Drafts are kept in the tab's own storage, which has a few megabytes in all. */
+const DRAFTS_MAX = 50;
+const DRAFT_CHARS_MAX = 32_000;
+/** Accepted ones leave when their message is in the conversation; a bound for conversations nobody shows. */
+const ACCEPTED_MAX = 20;
+/** Operator messages that arrived lately: one may come by the stream before the hub's answer to its sending. */
+const ARRIVED_MAX = 100;
+
+export class Sends {
+  #bySession = $state.raw<ReadonlyMap<string, readonly Send[]>>(new Map());
+  readonly #client: HubClient;
+  readonly #drafts: Map<string, string>;
+  #arrived: string[] = [];
+
+  constructor(client: HubClient) {
+    this.#client = client;
+    this.#drafts = readDrafts();
+  }
+
+  of(sessionId: string): readonly Send[] {
+    return this.#bySession.get(sessionId) ?? [];
+  }
+
+  draft(sessionId: string): string {
+    return this.#drafts.get(sessionId) ?? '';
+  }
+
+  setDraft(sessionId: string, text: string): void {
+    this.#drafts.delete(sessionId);
+    if (text !== '') this.#drafts.set(sessionId, text.slice(0, DRAFT_CHARS_MAX));
+    const oldest = this.#drafts.keys().next();
+    if (this.#drafts.size > DRAFTS_MAX && oldest.done !== true) this.#drafts.delete(oldest.value);
+    try {
+      sessionStorage.setItem(DRAFTS_KEY, JSON.stringify([...this.#drafts]));
+    } catch {
+      // Full or forbidden: the draft is still in memory.
+    }
+  }
+
+  /** Forgets what one person typed before the next one signs in. */
+  clear(): void {
+    this.#drafts.clear();
+    this.#bySession = new Map();
+    sessionStorage.removeItem(DRAFTS_KEY);
+  }
+
+  send(sessionId: string, content: string, mode: InjectMode | null, pauseFirst: boolean): Promise<void> {
+    const send: Send = { key: newKey(), content, mode, pauseFirst, progress: { state: 'sending' } };
+    this.#set(sessionId, [...this.of(sessionId), send]);
+    return this.#try(sessionId, send);
+  }
+
+  retry(sessionId: string, key: string): Promise<void> {
+    const send = this.of(sessionId).find((s) => s.key === key);
+    if (send === undefined || send.progress.state !== 'failed') return Promise.resolve();
+    this.#progress(sessionId, key, { state: 'sending' });
+    return this.#try(sessionId, send);
+  }
+
+  discard(sessionId: string, key: string): void {
+    this.#set(sessionId, this.of(sessionId).filter((send) => send.key !== key));
+  }
+
+  /** An operator message stands in the conversation now. */
+  onMessage(sessionId: string, messageId: string): void {
+    this.#arrived = [...this.#arrived, messageId].slice(-ARRIVED_MAX);
+    const sends = this.#bySession.get(sessionId);
+    if (sends === undefined) return;
+    const rest = sends.filter((s) => s.progress.state !== 'accepted' || s.progress.messageId !== messageId);
+    if (rest.length !== sends.length) this.#set(sessionId, rest);
+  }
+
+  async #try(sessionId: string, send: Send): Promise<void> {
+    try {
+      const reply = await this.#client.inject(sessionId, {
+        content: send.content,
+        ...(send.mode === null ? {} : { mode: send.mode }),
+        ...(send.pauseFirst ? { pauseFirst: true } : {}),
+        idempotencyKey: send.key,
+      });
+      if (this.#arrived.includes(reply.messageId)) this.discard(sessionId, send.key);
+      else this.#progress(sessionId, send.key, { state: 'accepted', messageId: reply.messageId });
+    } catch (error) {
+      const wait = error instanceof ApiError && error.failure.kind === 'refused' ? error.failure.retryAfterMs : null;
+      const retryAt = wait === null ? null : Date.now() + wait;
+      this.#progress(sessionId, send.key, { state: 'failed', error: errorText(error), retryAt });
+    }
+  }
+
+  #progress(sessionId: string, key: string, progress: SendState): void {
+    const sends = this.of(sessionId).map((send) => (send.key === key ? { ...send, progress } : send));
+    const accepted = sends.filter((send) => send.progress.state === 'accepted');
+    const surplus = new Set(accepted.slice(0, Math.max(0, accepted.length - ACCEPTED_MAX)));
+    this.#set(sessionId, sends.filter((send) => !surplus.has(send)));
+  }
+
+  #set(sessionId: string, sends: readonly Send[]): void {
+    const next = new Map(this.#bySession);
+    if (sends.length === 0) next.delete(sessionId);
+    else next.set(sessionId, sends);
+    this.#bySession = next;
+  }
+}
+
+function readDrafts(): Map<string, string> {
+  try {
+    const kept: unknown = JSON.parse(sessionStorage.getItem(DRAFTS_KEY) ?? '[]');
+    if (!Array.isArray(kept)) return new Map();
+    const isDraft = (entry: unknown): entry is [string, string] =>
+      Array.isArray(entry) && typeof entry[0] === 'string' && typeof entry[1] === 'string';
+    return new Map(kept.filter(isDraft).slice(0, DRAFTS_MAX));
+  } catch {
+    return new Map();
+  }
+}
+
+/** `crypto.randomUUID` exists only on secure origins; a hub may be reached by plain HTTP in a closed network. */
+export function newKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

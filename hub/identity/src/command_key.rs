@@ -1,0 +1,81 @@
+//! The key that signs commands. Nodes obey nobody else.
+
+use std::path::Path;
+
+use bus_schema::{Subject, signed_bytes};
+use data_encoding::BASE64URL_NOPAD;
+use nkeys::{KeyPair, KeyPairType};
+
+use crate::error::IdentityError;
+use crate::files;
+
+/// The hub's command signing key (nkey of type Service, `V…`).
+#[derive(Clone)]
+pub struct CommandKey(KeyPair);
+
+impl std::fmt::Debug for CommandKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CommandKey({})", self.public_key())
+    }
+}
+
+impl CommandKey {
+    pub(crate) fn generate() -> Self {
+        Self(KeyPair::new(KeyPairType::Service))
+    }
+
+    pub(crate) fn pair(&self) -> &KeyPair {
+        &self.0
+    }
+
+    /// Reads the key from its file.
+    ///
+    /// # Errors
+    /// [`IdentityError::Io`]; [`IdentityError::Missing`]; [`IdentityError::Damaged`] if it holds no seed of type
+    /// Service.
+    pub fn load(path: &Path) -> Result<Self, IdentityError> {
+        let text = files::read(path)?.ok_or_else(|| IdentityError::Missing { path: path.to_owned() })?;
+        let pair = crate::identity::pair_from_seed(text.trim(), path)?;
+        if pair.key_pair_type() != KeyPairType::Service {
+            let problem = "not the seed of a command key (nkey of type Service, SV…)".into();
+            return Err(IdentityError::Damaged { path: path.to_owned(), problem });
+        }
+        Ok(Self(pair))
+    }
+
+    /// The public half, `V…`: goes into the header of each command and into the configuration of each node.
+    pub fn public_key(&self) -> String {
+        self.0.public_key()
+    }
+
+    /// Signs a command for the subject it is sent to: the value of the header `Mosaic-Signature`.
+    ///
+    /// # Errors
+    /// [`IdentityError::Sign`], which a key with its seed does not give.
+    pub fn sign(&self, subject: &Subject, payload: &[u8]) -> Result<String, IdentityError> {
+        let signature = self
+            .0
+            .sign(&signed_bytes(subject, payload))
+            .map_err(|e| IdentityError::Sign { what: "command", source: e.into() })?;
+        Ok(BASE64URL_NOPAD.encode(&signature))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_holds_for_its_subject_and_payload_only() {
+        let key = CommandKey::generate();
+        let subject: Subject = "mosaic.v1.w.n1.command".parse().unwrap();
+        let other: Subject = "mosaic.v1.w.n2.command".parse().unwrap();
+        let signature = key.sign(&subject, b"payload").unwrap();
+        let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
+        let public = KeyPair::from_public_key(&key.public_key()).unwrap();
+        public.verify(&signed_bytes(&subject, b"payload"), &signature).unwrap();
+        assert!(public.verify(&signed_bytes(&other, b"payload"), &signature).is_err());
+        assert!(public.verify(&signed_bytes(&subject, b"payloaD"), &signature).is_err());
+        assert!(key.public_key().starts_with('V'));
+    }
+}

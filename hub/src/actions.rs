@@ -1,0 +1,571 @@
+//! What operators do: every action goes the same way, and ends with an answer and a row in the audit log.
+//!
+//! ```text
+//! find the session ─► audit intent (no intent, no action) ─► can it? ─► signed command ─► audit outcome ─► answer
+//! ```
+//!
+//! Laws:
+//! 1. An action that has begun is carried to its end, also if whoever asked for it has gone.
+//! 2. What is not known is said to be not known, never called done or failed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus_schema::{
+    Action, Capability, Command, CommandId, CommandReply, Delivery, EndReport, IdError, InjectMode, MessageId,
+    Metadata, NodeId, Outcome, ProviderName, Refusal, RefusalCode, Session, SessionId, Spawn, Status, TerminalSize,
+    TerminalSnapshot,
+};
+use futures::StreamExt;
+use hub_store::{Store, StoreError};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio_util::task::TaskTracker;
+use ulid::Ulid;
+
+use crate::audit::{Audit, AuditError, Deed, DeedResult};
+use crate::authn::Principal;
+use crate::bus::{Bus, CommandError};
+use crate::clock;
+use crate::live::Live;
+use crate::metrics::{ActionOf, Metrics};
+
+/// How long a command is valid, and how long its answer is waited for. Longer than a kill of a large tree takes.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(12);
+/// Sessions killed at the same time by a kill-all.
+const KILLS_AT_ONCE: usize = 32;
+
+/// Carries out what operators do.
+pub struct Actions {
+    bus: Bus,
+    store: Store,
+    live: Arc<Live>,
+    audit: Arc<Audit>,
+    metrics: Arc<Metrics>,
+    tasks: TaskTracker,
+}
+
+/// Who asks, and in which request.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// Who.
+    pub principal: Principal,
+    /// The HTTP request.
+    pub request_id: String,
+}
+
+/// Why an action was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// There is no such session in this workspace.
+    #[error("there is no session {0}")]
+    NoSession(SessionId),
+    /// There is no such node in this workspace.
+    #[error("there is no node {node:?}; known are: {known}")]
+    NoNode {
+        /// The name given.
+        node: String,
+        /// Those that are there.
+        known: String,
+    },
+    /// The node, or the hub for it, refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The node tried and failed.
+    #[error("the node tried and failed: {0}")]
+    Failed(Refusal),
+    /// The command got no answer.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The intent could not be written: nothing was done.
+    #[error("nothing was done: the audit log cannot be written")]
+    Audit(#[from] AuditError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An identifier of ours is none.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// The task that carried it out is gone: the hub is ending.
+    #[error("the hub is ending; whether it was done is not known")]
+    Ending,
+}
+
+/// What is to be done with a session.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Freeze it.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// Ask it to end.
+    Terminate,
+    /// End it at once.
+    Kill,
+    /// Type into its terminal.
+    Input(Vec<u8>),
+    /// Change its terminal's size.
+    Resize(TerminalSize),
+    /// Send it a message.
+    Inject {
+        /// Its id.
+        message: MessageId,
+        /// The text.
+        content: String,
+        /// How it is to arrive.
+        mode: InjectMode,
+        /// Freeze the session first.
+        pause_first: bool,
+    },
+}
+
+/// What became of an action on one session of a kill-all.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KillResult {
+    /// Which session.
+    pub session_id: SessionId,
+    /// `killed`, `survived`, `refused`, `unreachable`, `unknown`, `failed`.
+    pub outcome: &'static str,
+    /// In a few words.
+    pub detail: String,
+    /// The proof, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<EndReport>,
+}
+
+impl Ask {
+    fn action(&self) -> Action {
+        match self {
+            Ask::Pause => Action::Pause,
+            Ask::Resume => Action::Resume,
+            Ask::Terminate => Action::Terminate,
+            Ask::Kill => Action::Kill,
+            Ask::Input(_) => Action::Input,
+            Ask::Resize(_) => Action::Resize,
+            Ask::Inject { .. } => Action::Inject,
+        }
+    }
+
+    fn capability(&self) -> Capability {
+        match self {
+            Ask::Pause => Capability::Pause,
+            Ask::Resume => Capability::Resume,
+            Ask::Terminate => Capability::Terminate,
+            Ask::Kill => Capability::Kill,
+            Ask::Input(_) => Capability::Input,
+            Ask::Resize(_) => Capability::Resize,
+            Ask::Inject { .. } => Capability::Inject,
+        }
+    }
+
+    /// The word in the audit log and the counters.
+    fn word(&self) -> &'static str {
+        match self {
+            Ask::Pause => "pause",
+            Ask::Resume => "resume",
+            Ask::Terminate => "terminate",
+            Ask::Kill => "kill",
+            Ask::Input(_) => "input",
+            Ask::Resize(_) => "resize",
+            Ask::Inject { .. } => "inject",
+        }
+    }
+}
+
+impl Actions {
+    /// On one bus.
+    pub fn new(
+        bus: Bus,
+        store: Store,
+        live: Arc<Live>,
+        audit: Arc<Audit>,
+        metrics: Arc<Metrics>,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
+        Arc::new(Self { bus, store, live, audit, metrics, tasks })
+    }
+
+    /// A session of this workspace, as it is now.
+    ///
+    /// # Errors
+    /// [`ActionError::NoSession`], [`ActionError::Store`].
+    pub async fn session(&self, id: &SessionId) -> Result<Session, ActionError> {
+        if let Some(session) = self.live.fleet().session(id) {
+            return Ok(session);
+        }
+        match self.store.session(id).await? {
+            Some(session) if session.workspace == *self.bus.workspace() => Ok(self.live.fleet().marked(session)),
+            _ => Err(ActionError::NoSession(id.clone())),
+        }
+    }
+
+    /// Does something with a session, and waits for what becomes of it.
+    ///
+    /// # Errors
+    /// [`ActionError`].
+    pub async fn act(self: &Arc<Self>, asker: Asker, id: SessionId, ask: Ask) -> Result<CommandReply, ActionError> {
+        let this = Arc::clone(self);
+        let task = self.tasks.spawn(async move {
+            let session = this.session(&id).await?;
+            this.act_on(&asker, &session, &ask).await
+        });
+        task.await.map_err(|_| ActionError::Ending)?
+    }
+
+    async fn act_on(&self, asker: &Asker, session: &Session, ask: &Ask) -> Result<CommandReply, ActionError> {
+        let mut deed = deed(ask.word(), asker);
+        deed.session_id = Some(session.session_id.clone());
+        deed.node = Some(session.node.clone());
+        match ask {
+            Ask::Inject { message, content, mode, pause_first } => {
+                deed.content = Some(content.clone());
+                deed.metadata.insert("messageId".into(), message.as_str().into());
+                deed.metadata.insert("mode".into(), mode.as_str().into());
+                deed.metadata.insert("pauseFirst".into(), (*pause_first).into());
+            }
+            // What is typed may be a password: only how much of it is written down.
+            Ask::Input(data) => drop(deed.metadata.insert("bytes".into(), data.len().into())),
+            Ask::Resize(size) => {
+                drop(deed.metadata.insert("size".into(), format!("{}x{}", size.cols, size.rows).into()))
+            }
+            Ask::Pause | Ask::Resume | Ask::Terminate | Ask::Kill => {}
+        }
+        let intent = self.audit.intend(deed).await?;
+        let answer = match can(session, &ask.capability()) {
+            Ok(()) => self.send(asker, session.node.clone(), ask_command(session, ask)).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        let result = deed_result(&answer);
+        self.metrics.actions.get_or_create(&ActionOf { action: ask.word(), result: result.result }).inc();
+        self.audit.conclude(intent, result).await;
+        answer
+    }
+
+    /// Sends a command, and takes the session that comes back with the answer.
+    async fn send(&self, asker: &Asker, node: NodeId, body: CommandBody) -> Result<CommandReply, ActionError> {
+        let now = clock::now();
+        let command = Command {
+            command_id: CommandId::new(Ulid::new().to_string())?,
+            workspace: self.bus.workspace().clone(),
+            node,
+            action: body.action,
+            session_id: body.session,
+            operator: asker.principal.operator(),
+            issued_at: now,
+            expires_at: now.plus_millis(i64::try_from(COMMAND_DEADLINE.as_millis()).unwrap_or(0)),
+            spawn: body.spawn,
+            message_id: body.message,
+            content: body.content,
+            mode: body.mode,
+            pause_first: body.pause_first,
+            data: body.data,
+            size: body.size,
+        };
+        let reply = self.bus.command(&command, &asker.request_id, COMMAND_DEADLINE).await?;
+        if let Some(session) = &reply.session {
+            self.live.note_session(session.clone());
+        }
+        let refusal = || {
+            let silent = || Refusal::new(RefusalCode::ProviderFailed, "the node gave no reason");
+            reply.refusal.clone().unwrap_or_else(silent)
+        };
+        match reply.outcome {
+            Outcome::Done | Outcome::Accepted | Outcome::Unknown(_) => Ok(reply),
+            Outcome::Refused => Err(ActionError::Refused(refusal())),
+            Outcome::Failed => Err(ActionError::Failed(refusal())),
+        }
+    }
+
+    /// Sends a message to a session: its id, and how far it has come.
+    ///
+    /// # Errors
+    /// [`ActionError`]. A node that did not answer in time is no error: the message may be there, and its receipts
+    /// tell.
+    pub async fn inject(
+        self: &Arc<Self>,
+        asker: Asker,
+        id: SessionId,
+        message: MessageId,
+        content: String,
+        mode: InjectMode,
+        pause_first: bool,
+    ) -> Result<Delivery, ActionError> {
+        match self.act(asker, id, Ask::Inject { message, content, mode, pause_first }).await {
+            Ok(reply) => Ok(reply.delivery.unwrap_or(Delivery::Accepted)),
+            Err(ActionError::Command(CommandError::Deadline { .. } | CommandError::Unreadable { .. })) => {
+                Ok(Delivery::NotKnown)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts a session on a node.
+    ///
+    /// # Errors
+    /// [`ActionError`].
+    pub async fn spawn(self: &Arc<Self>, asker: Asker, node: &str, spawn: Spawn) -> Result<Session, ActionError> {
+        let known = {
+            let fleet = self.live.fleet();
+            NodeId::new(node).ok().filter(|id| fleet.node(id).is_some()).ok_or_else(|| {
+                let names = fleet.nodes().map(|n| n.state.node.to_string()).collect::<Vec<_>>();
+                let known = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
+                ActionError::NoNode { node: node.chars().take(80).collect(), known }
+            })?
+        };
+        let this = Arc::clone(self);
+        let task = self.tasks.spawn(async move {
+            let mut deed = deed("spawn", &asker);
+            deed.session_id = Some(spawn.session_id.clone());
+            deed.node = Some(known.clone());
+            deed.content = spawn.prompt.clone();
+            deed.metadata.insert("profile".into(), spawn.profile.as_str().into());
+            if let Some(parent) = &spawn.parent_session_id {
+                deed.metadata.insert("parentSessionId".into(), parent.as_str().into());
+            }
+            let intent = this.audit.intend(deed).await?;
+            let body = CommandBody { action: Action::Spawn, spawn: Some(spawn), ..CommandBody::new(Action::Spawn) };
+            let answer = this.send(&asker, known, body).await;
+            let result = deed_result(&answer);
+            this.metrics.actions.get_or_create(&ActionOf { action: "spawn", result: result.result }).inc();
+            this.audit.conclude(intent, result).await;
+            let silent = Refusal::new(RefusalCode::ProviderFailed, "the node answered without a session");
+            answer?.session.ok_or(ActionError::Failed(silent))
+        });
+        task.await.map_err(|_| ActionError::Ending)?
+    }
+
+    /// Kills every session that has not ended, of one provider or of all.
+    ///
+    /// # Errors
+    /// [`ActionError::Audit`]: then nothing was killed. What becomes of each session is in the results.
+    pub async fn kill_all(
+        self: &Arc<Self>,
+        asker: Asker,
+        provider: Option<ProviderName>,
+    ) -> Result<Vec<KillResult>, ActionError> {
+        let this = Arc::clone(self);
+        let task = self.tasks.spawn(async move {
+            let mut deed = deed("killAll", &asker);
+            let scope = provider.as_ref().map_or("all", |p| p.as_str());
+            deed.metadata.insert("scope".into(), scope.into());
+            let intent = this.audit.intend(deed).await?;
+            let sessions: Vec<_> = {
+                let fleet = this.live.fleet();
+                fleet.active().filter(|s| provider.as_ref().is_none_or(|p| s.provider == *p)).collect()
+            };
+            let (this_ref, asker_ref) = (&this, &asker);
+            let kills = sessions.into_iter().map(|session| async move {
+                let answer = this_ref.act_on(asker_ref, &session, &Ask::Kill).await;
+                kill_result(session.session_id, answer)
+            });
+            let results: Vec<_> = futures::stream::iter(kills).buffered(KILLS_AT_ONCE).collect().await;
+            let killed = results.iter().filter(|r| r.outcome == "killed").count();
+            let mut result = DeedResult::ok();
+            if killed < results.len() {
+                result = DeedResult::not("failed", format!("{killed} of {} sessions killed", results.len()));
+            }
+            let brief = |r: &KillResult| serde_json::json!({"sessionId": r.session_id, "outcome": r.outcome});
+            result.metadata.insert("results".into(), results.iter().map(brief).collect::<Vec<_>>().into());
+            this.metrics.actions.get_or_create(&ActionOf { action: "killAll", result: result.result }).inc();
+            this.audit.conclude(intent, result).await;
+            Ok(results)
+        });
+        task.await.map_err(|_| ActionError::Ending)?
+    }
+
+    /// What a session's terminal shows: asked for by viewers, changes nothing, so it is not written down.
+    ///
+    /// # Errors
+    /// [`ActionError`].
+    pub async fn terminal_snapshot(&self, asker: &Asker, session: &Session) -> Result<TerminalSnapshot, ActionError> {
+        let mut body = CommandBody::new(Action::TerminalSnapshot);
+        body.session = Some(session.session_id.clone());
+        let reply = self.send(asker, session.node.clone(), body).await?;
+        let silent = Refusal::new(RefusalCode::ProviderFailed, "the node answered without a snapshot");
+        reply.snapshot.ok_or(ActionError::Failed(silent))
+    }
+}
+
+/// The part of a command that depends on the action.
+struct CommandBody {
+    action: Action,
+    session: Option<SessionId>,
+    spawn: Option<Spawn>,
+    message: Option<MessageId>,
+    content: Option<String>,
+    mode: Option<InjectMode>,
+    pause_first: bool,
+    data: Option<Vec<u8>>,
+    size: Option<TerminalSize>,
+}
+
+impl CommandBody {
+    fn new(action: Action) -> Self {
+        Self {
+            action,
+            session: None,
+            spawn: None,
+            message: None,
+            content: None,
+            mode: None,
+            pause_first: false,
+            data: None,
+            size: None,
+        }
+    }
+}
+
+fn ask_command(session: &Session, ask: &Ask) -> CommandBody {
+    let mut body = CommandBody::new(ask.action());
+    body.session = Some(session.session_id.clone());
+    match ask.clone() {
+        Ask::Pause | Ask::Resume | Ask::Terminate | Ask::Kill => {}
+        Ask::Input(data) => body.data = Some(data),
+        Ask::Resize(size) => body.size = Some(size),
+        Ask::Inject { message, content, mode, pause_first } => {
+            (body.message, body.content, body.mode) = (Some(message), Some(content), Some(mode));
+            body.pause_first = pause_first;
+        }
+    }
+    body
+}
+
+fn deed(action: &'static str, asker: &Asker) -> Deed {
+    Deed {
+        action,
+        user: asker.principal.actor(),
+        session_id: None,
+        node: None,
+        content: None,
+        request_id: asker.request_id.clone(),
+        metadata: Metadata::new(),
+    }
+}
+
+/// Whether a session can do something, from what it says of itself.
+fn can(session: &Session, capability: &Capability) -> Result<(), Refusal> {
+    if session.status.is_terminal() {
+        let text = format!("the session has ended: it is {}", session.status);
+        return Err(Refusal::new(RefusalCode::WrongState, text));
+    }
+    if session.is_capable(capability) {
+        return Ok(());
+    }
+    let reason = session.metadata.get("notCapable").and_then(|m| m.get(capability.as_str())).and_then(|r| r.as_str());
+    let reason = reason.unwrap_or("its runtime does not offer it");
+    Err(Refusal::new(RefusalCode::NotCapable, format!("this session cannot {capability}: {reason}")))
+}
+
+fn deed_result(answer: &Result<CommandReply, ActionError>) -> DeedResult {
+    match answer {
+        Ok(reply) => {
+            let mut result = DeedResult::ok();
+            if let Some(delivery) = &reply.delivery {
+                result.metadata.insert("delivery".into(), delivery.as_str().into());
+            }
+            if let Some(report) = &reply.report {
+                result.metadata.insert("report".into(), serde_json::to_value(report).unwrap_or_default());
+            }
+            result
+        }
+        Err(ActionError::Refused(refusal)) => DeedResult::not("refused", refusal.message.clone()),
+        Err(ActionError::Command(e @ (CommandError::Deadline { .. } | CommandError::Unreadable { .. }))) => {
+            DeedResult::not("unknown", e.to_string())
+        }
+        Err(error) => DeedResult::not("failed", error.to_string()),
+    }
+}
+
+fn kill_result(session_id: SessionId, answer: Result<CommandReply, ActionError>) -> KillResult {
+    let (outcome, detail, report) = match answer {
+        Ok(reply) => match reply.report {
+            Some(report) if report.survivors.is_empty() => {
+                ("killed", format!("{} processes ended", report.ended.len()), Some(report))
+            }
+            Some(report) => ("survived", format!("{} processes live on", report.survivors.len()), Some(report)),
+            None if reply.session.is_some_and(|s| s.status == Status::Killed) => ("killed", String::new(), None),
+            None => ("unknown", "the node gave no report".into(), None),
+        },
+        Err(ActionError::Refused(refusal)) => ("refused", refusal.message, None),
+        Err(ActionError::Command(e @ (CommandError::NodeAway(_) | CommandError::BusAway))) => {
+            ("unreachable", e.to_string(), None)
+        }
+        Err(ActionError::Command(e @ CommandError::Deadline { .. })) => ("unknown", e.to_string(), None),
+        Err(error) => ("failed", error.to_string(), None),
+    };
+    KillResult { session_id, outcome, detail, report }
+}
+
+/// The id of a message that is sent with an idempotency key: the same key gives the same id, for ever, and the node
+/// hands the same id over once.
+///
+/// # Errors
+/// [`IdError`] never; it is the type that says so.
+pub fn keyed_message_id(session: &SessionId, key: &str) -> Result<MessageId, IdError> {
+    let digest = Sha256::digest(format!("mosaic-inject\n{session}\n{key}").as_bytes());
+    let hex = digest.iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    MessageId::new(format!("k_{hex}"))
+}
+
+/// The id of a message without a key.
+///
+/// # Errors
+/// As [`keyed_message_id`].
+pub fn new_message_id() -> Result<MessageId, IdError> {
+    MessageId::new(Ulid::new().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(status: &str, capabilities: &[&str]) -> Session {
+        serde_json::from_value(serde_json::json!({
+            "sessionId": "01JD8Z2V9Q0000000000000001", "workspace": "default", "node": "n1", "provider": "pty",
+            "status": status, "statusSource": "process", "statusSince": "2026-11-22T20:00:00Z",
+            "spawnedAt": "2026-11-22T20:00:00Z", "capabilities": capabilities,
+            "metadata": {"notCapable": {"pause": "the gateway has no pause"}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_with_the_reason() {
+        assert!(can(&session("running", &["kill"]), &Capability::Kill).is_ok());
+        let refusal = can(&session("running", &["kill"]), &Capability::Pause).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::NotCapable);
+        assert_eq!(refusal.message, "this session cannot pause: the gateway has no pause");
+        let refusal = can(&session("killed", &["kill"]), &Capability::Kill).unwrap_err();
+        assert_eq!(
+            (refusal.code, refusal.message.as_str()),
+            (RefusalCode::WrongState, "the session has ended: it is killed")
+        );
+    }
+
+    #[test]
+    fn the_same_key_is_the_same_message() {
+        let session = SessionId::new("01JD8Z2V9Q0000000000000001").unwrap();
+        let other = SessionId::new("01JD8Z2V9Q0000000000000002").unwrap();
+        let id = keyed_message_id(&session, "a").unwrap();
+        assert_eq!(id, keyed_message_id(&session, "a").unwrap());
+        assert_ne!(id, keyed_message_id(&session, "b").unwrap());
+        assert_ne!(id, keyed_message_id(&other, "a").unwrap());
+    }
+
+    #[test]
+    fn a_kill_with_survivors_is_not_called_one() {
+        let reply = |survivors: Vec<bus_schema::EndedProcess>| {
+            let mut reply = CommandReply::with(None, Outcome::Done);
+            reply.report = Some(EndReport { containment: "cgroup".into(), steps: vec![], ended: vec![], survivors });
+            reply
+        };
+        let id = || SessionId::new("01JD8Z2V9Q0000000000000001").unwrap();
+        assert_eq!(kill_result(id(), Ok(reply(vec![]))).outcome, "killed");
+        let survivor = bus_schema::EndedProcess { pid: 7, name: "x".into() };
+        assert_eq!(kill_result(id(), Ok(reply(vec![survivor]))).outcome, "survived");
+        assert_eq!(kill_result(id(), Ok(CommandReply::with(None, Outcome::Accepted))).outcome, "unknown");
+        let away = CommandError::NodeAway(NodeId::new("n1").unwrap());
+        assert_eq!(kill_result(id(), Err(away.into())).outcome, "unreachable");
+    }
+}

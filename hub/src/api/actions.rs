@@ -1,0 +1,196 @@
+//! Stepping in: messages, pause, resume, terminate, kill, kill-all.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json as Reply};
+use bus_schema::{Delivery, EndReport, InjectMode, MessageId, ProviderName, Session, SessionId, limits};
+use serde::{Deserialize, Serialize};
+
+use super::Shared;
+use super::body::{InPath, Json};
+use super::error::ApiError;
+use crate::actions::{Ask, Asker, KillResult, keyed_message_id, new_message_id};
+
+/// Longest idempotency key.
+const KEY_MAX: usize = 256;
+/// What has to be typed to kill everything (R37).
+const KILL_ALL: &str = "KILL ALL";
+
+/// A message to an agent.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct InjectBody {
+    /// The text, at most 256 KiB.
+    content: String,
+    /// How it is to arrive: `steer` if absent.
+    mode: Option<InjectMode>,
+    /// Freeze the session before, and leave it frozen.
+    #[serde(default)]
+    pause_first: bool,
+    /// The same key never injects twice.
+    idempotency_key: Option<String>,
+}
+
+/// A message on its way.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Injected {
+    /// Its id; receipts and the stream carry it.
+    message_id: MessageId,
+    /// How far it has come.
+    delivery: Delivery,
+}
+
+/// A session after an action.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Acted {
+    /// The session.
+    session: Session,
+    /// The proof of a kill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<EndReport>,
+}
+
+/// Kill everything.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KillAllBody {
+    /// Literally `KILL ALL`.
+    confirm: String,
+    /// Only sessions of this provider.
+    provider: Option<String>,
+}
+
+/// What became of each session.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct KillAllResults {
+    /// One for each session.
+    results: Vec<KillResult>,
+}
+
+pub(super) async fn act(app: &Shared, asker: Asker, id: SessionId, ask: Ask) -> Result<Reply<Acted>, ApiError> {
+    let reply = app.actions.act(asker, id.clone(), ask).await?;
+    // The fleet may know more than the answer by now.
+    let session = match app.live.fleet().session(&id) {
+        Some(now) if reply.session.as_ref().is_none_or(|s| now.rev >= s.rev) => Some(now),
+        _ => reply.session,
+    };
+    let session = match session {
+        Some(session) => session,
+        None => app.actions.session(&id).await?,
+    };
+    Ok(Reply(Acted { session, report: reply.report }))
+}
+
+pub(super) async fn do_inject(
+    app: &Shared,
+    asker: Asker,
+    id: SessionId,
+    body: InjectBody,
+) -> Result<(StatusCode, Reply<Injected>), ApiError> {
+    if body.content.is_empty() {
+        return Err(ApiError::invalid("content is empty"));
+    }
+    if body.content.len() > limits::MAX_CONTENT_BYTES {
+        let text =
+            format!("content of {} bytes is over the limit of {}", body.content.len(), limits::MAX_CONTENT_BYTES);
+        return Err(ApiError::too_large(text));
+    }
+    let mode = body.mode.unwrap_or_default();
+    if let InjectMode::Unknown(word) = &mode {
+        return Err(ApiError::invalid(format!("mode {word:?} is none of queue, steer, interrupt")));
+    }
+    let message_id = match &body.idempotency_key {
+        None => new_message_id(),
+        Some(key) if key.is_empty() || key.len() > KEY_MAX => {
+            return Err(ApiError::invalid(format!("idempotencyKey must be 1 to {KEY_MAX} bytes")));
+        }
+        Some(key) => keyed_message_id(&id, key),
+    };
+    let message_id = message_id.map_err(|e| ApiError::malformed(e.to_string()))?;
+    let delivery = app.actions.inject(asker, id, message_id.clone(), body.content, mode, body.pause_first).await?;
+    Ok((StatusCode::ACCEPTED, Reply(Injected { message_id, delivery })))
+}
+
+pub(super) async fn do_kill_all(
+    app: &Shared,
+    asker: Asker,
+    body: KillAllBody,
+) -> Result<Reply<KillAllResults>, ApiError> {
+    if body.confirm != KILL_ALL {
+        return Err(ApiError::invalid(format!("to kill every session, confirm must be {KILL_ALL:?}")));
+    }
+    let provider = body.provider.filter(|p| p != "all");
+    let provider = provider.map(ProviderName::new).transpose().map_err(|e| ApiError::invalid(e.to_string()))?;
+    Ok(Reply(KillAllResults { results: app.actions.kill_all(asker, provider).await? }))
+}
+
+/// Send a message to an agent.
+#[utoipa::path(post, path = "/api/mission-control/sessions/{id}/inject", tag = "actions",
+    params(("id" = String, Path)), request_body = InjectBody, responses(
+        (status = 202, body = Injected), (status = 404, body = super::error::ErrorBody),
+        (status = 409, body = super::error::ErrorBody), (status = 413, body = super::error::ErrorBody),
+        (status = 503, body = super::error::ErrorBody)))]
+pub(super) async fn inject(
+    State(app): State<Shared>,
+    Extension(asker): Extension<Asker>,
+    InPath(id): InPath,
+    Json(body): Json<InjectBody>,
+) -> Result<(StatusCode, Reply<Injected>), ApiError> {
+    do_inject(&app, asker, id, body).await
+}
+
+/// Freeze a session: answered when it is proven.
+#[utoipa::path(post, path = "/api/mission-control/sessions/{id}/pause", tag = "actions",
+    params(("id" = String, Path)), responses((status = 200, body = Acted), (status = 409, body = super::error::ErrorBody)))]
+pub(super) async fn pause(
+    State(app): State<Shared>,
+    Extension(asker): Extension<Asker>,
+    InPath(id): InPath,
+) -> Result<Reply<Acted>, ApiError> {
+    act(&app, asker, id, Ask::Pause).await
+}
+
+/// Let a paused session go on.
+#[utoipa::path(post, path = "/api/mission-control/sessions/{id}/resume", tag = "actions",
+    params(("id" = String, Path)), responses((status = 200, body = Acted), (status = 409, body = super::error::ErrorBody)))]
+pub(super) async fn resume(
+    State(app): State<Shared>,
+    Extension(asker): Extension<Asker>,
+    InPath(id): InPath,
+) -> Result<Reply<Acted>, ApiError> {
+    act(&app, asker, id, Ask::Resume).await
+}
+
+/// Ask a session to end: answered when the asking has begun; the session's status tells the end.
+#[utoipa::path(post, path = "/api/mission-control/sessions/{id}/terminate", tag = "actions",
+    params(("id" = String, Path)), responses((status = 200, body = Acted), (status = 409, body = super::error::ErrorBody)))]
+pub(super) async fn terminate(
+    State(app): State<Shared>,
+    Extension(asker): Extension<Asker>,
+    InPath(id): InPath,
+) -> Result<Reply<Acted>, ApiError> {
+    act(&app, asker, id, Ask::Terminate).await
+}
+
+/// Kill a session with everything it started: answered with the proof.
+#[utoipa::path(post, path = "/api/mission-control/sessions/{id}/kill", tag = "actions",
+    params(("id" = String, Path)), responses((status = 200, body = Acted), (status = 409, body = super::error::ErrorBody)))]
+pub(super) async fn kill(
+    State(app): State<Shared>,
+    Extension(asker): Extension<Asker>,
+    InPath(id): InPath,
+) -> Result<Reply<Acted>, ApiError> {
+    act(&app, asker, id, Ask::Kill).await
+}
+
+/// Kill every session, of one provider or of all. Every session's outcome is reported.
+#[utoipa::path(post, path = "/api/mission-control/kill-all", tag = "actions", request_body = KillAllBody,
+    responses((status = 200, body = KillAllResults), (status = 422, body = super::error::ErrorBody)))]
+pub(super) async fn kill_all(
+    State(app): State<Shared>,
+    Extension(asker): Extension<Asker>,
+    Json(body): Json<KillAllBody>,
+) -> Result<Reply<KillAllResults>, ApiError> {
+    do_kill_all(&app, asker, body).await
+}

@@ -1,0 +1,234 @@
+//! Every error of the API: status, code for programs, sentence for people. What is inside goes to the log.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bus_schema::RefusalCode;
+use hub_store::StoreError;
+use serde::Serialize;
+
+use crate::actions::ActionError;
+use crate::audit::AuditError;
+use crate::authn::AuthnError;
+use crate::bus::{BusError, CommandError};
+use crate::journal::JournalError;
+use crate::policy::Role;
+
+/// What an error looks like on the wire.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct ErrorBody {
+    error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorDetail {
+    /// For programs.
+    code: String,
+    /// For people: what is wrong and what to do.
+    message: String,
+    /// The request, as the logs know it.
+    request_id: String,
+}
+
+/// An error on its way to the caller.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: String,
+    message: String,
+    detail: Option<String>,
+    retry_after_s: Option<u64>,
+}
+
+impl ApiError {
+    /// An error with its sentence.
+    pub fn new(status: StatusCode, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { status, code: code.into(), message: message.into(), detail: None, retry_after_s: None }
+    }
+
+    pub(super) fn unauthenticated() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "sign in first: POST /api/auth/login")
+    }
+
+    pub(super) fn forbidden(role: Role) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", format!("your role, {role}, does not allow this"))
+    }
+
+    pub(super) fn cross_site() -> Self {
+        let text = "this request comes from another site's page; use Mission Control itself, or a script";
+        Self::new(StatusCode::FORBIDDEN, "crossSite", text)
+    }
+
+    pub(super) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", message)
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message)
+    }
+
+    pub(super) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "tooLarge", message)
+    }
+
+    pub(super) fn not_found(what: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "notFound", what)
+    }
+
+    /// Something of ours is away, and may be back.
+    pub(super) fn away(code: &str, message: impl Into<String>, inner: &dyn std::error::Error) -> Self {
+        let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message).with_detail(inner);
+        error.retry_after_s = Some(2);
+        error
+    }
+
+    fn internal(inner: &dyn std::error::Error) -> Self {
+        let text = "something went wrong in the hub; its log knows more under the request id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text).with_detail(inner)
+    }
+
+    fn with_detail(mut self, inner: &dyn std::error::Error) -> Self {
+        let mut chain = inner.to_string();
+        let mut source = inner.source();
+        while let Some(cause) = source {
+            chain = format!("{chain}: {cause}");
+            source = cause.source();
+        }
+        self.detail = Some(chain);
+        self
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn code(&self) -> &str {
+        &self.code
+    }
+
+    pub(super) fn detail(&self) -> &str {
+        self.detail.as_deref().unwrap_or(&self.message)
+    }
+
+    pub(super) fn render(self, request_id: &str) -> Response {
+        let detail = ErrorDetail { code: self.code, message: self.message, request_id: request_id.to_owned() };
+        let mut response = (self.status, Json(ErrorBody { error: detail })).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// The body is made around every request, where its id is known.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+pub(super) async fn wrong_method() -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrongMethod", "this path has no such method; see /api/openapi.json")
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        if error.is_passing() {
+            return Self::away("storeAway", "the store is away; try again", &error);
+        }
+        Self::internal(&error)
+    }
+}
+
+impl From<BusError> for ApiError {
+    fn from(error: BusError) -> Self {
+        match &error {
+            BusError::Away { .. } | BusError::Conflict { .. } => {
+                Self::away("busAway", "the bus is away; try again", &error)
+            }
+            BusError::Refused { .. } | BusError::TooOld { .. } | BusError::Credentials { .. } => Self::internal(&error),
+        }
+    }
+}
+
+impl From<JournalError> for ApiError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Bus(error) => error.into(),
+            JournalError::Store(error) => error.into(),
+            JournalError::Encode(_) | JournalError::Decode(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<AuthnError> for ApiError {
+    fn from(error: AuthnError) -> Self {
+        match error {
+            AuthnError::Wrong => Self::new(StatusCode::UNAUTHORIZED, "wrongCredentials", "email or password is wrong"),
+            AuthnError::NoRole(_) => {
+                Self::new(StatusCode::FORBIDDEN, "noRole", "you have no role in this workspace; ask an admin for one")
+            }
+            AuthnError::Invalid(text) => Self::invalid(text),
+            AuthnError::Store(error) => error.into(),
+            AuthnError::Journal(error) => error.into(),
+            AuthnError::Hash(_) | AuthnError::Random => Self::internal(&error),
+        }
+    }
+}
+
+impl From<AuditError> for ApiError {
+    fn from(error: AuditError) -> Self {
+        Self::away("auditAway", "nothing was done: the audit log cannot be written now", &error)
+    }
+}
+
+impl From<ActionError> for ApiError {
+    fn from(error: ActionError) -> Self {
+        match error {
+            ActionError::NoSession(_) => Self::not_found(error.to_string()),
+            ActionError::NoNode { .. } => Self::invalid(error.to_string()),
+            ActionError::Refused(refusal) => {
+                Self::new(refusal_status(&refusal.code), refusal.code.as_str(), refusal.message)
+            }
+            ActionError::Failed(refusal) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal.code.as_str(), refusal.message)
+            }
+            ActionError::Command(inner) => match &inner {
+                CommandError::NodeAway(node) => Self::away(
+                    "nodeAway",
+                    format!("node {node} is away; nothing was done. Its sessions are shown as they were known last"),
+                    &inner,
+                ),
+                CommandError::BusAway => Self::away("busAway", "the bus is away; nothing was done", &inner),
+                CommandError::Deadline { .. } => {
+                    Self::away("deadline", format!("{inner}: whether it was done is not known yet"), &inner)
+                }
+                CommandError::Unsendable(_) | CommandError::Unreadable { .. } => Self::internal(&inner),
+            },
+            ActionError::Audit(inner) => inner.into(),
+            ActionError::Store(inner) => inner.into(),
+            ActionError::Id(inner) => Self::internal(&inner),
+            ActionError::Ending => Self::away("ending", error.to_string(), &error),
+        }
+    }
+}
+
+fn refusal_status(code: &RefusalCode) -> StatusCode {
+    match code {
+        RefusalCode::UnknownSession => StatusCode::NOT_FOUND,
+        RefusalCode::UnknownProfile | RefusalCode::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+        RefusalCode::NotCapable | RefusalCode::WrongState | RefusalCode::UnknownAction => StatusCode::CONFLICT,
+        RefusalCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        RefusalCode::Expired
+        | RefusalCode::NotForMe
+        | RefusalCode::BadSignature
+        | RefusalCode::Busy
+        | RefusalCode::ProviderFailed
+        | RefusalCode::Deadline
+        | RefusalCode::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}

@@ -1,0 +1,242 @@
+//! The audit log: who did what, before it happens and after.
+//!
+//! Laws:
+//! 1. No intent on the bus, no action.
+//! 2. Rows are numbered without gap: the bus takes a row only behind the one before it, so that several hubs make one
+//!    log.
+//! 3. The bus is the log; the store has a copy to page through.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus_schema::{
+    Actor, AuditPhase, AuditRow, DecodeError, Metadata, NodeId, SessionId, Subject, WorkspaceId, decode, encode,
+};
+use hub_store::{Cursor, Store, StoreError};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+
+use crate::bus::{Bus, BusError, StreamName};
+use crate::clock;
+use crate::ingest::plan;
+
+/// How often a row that met another one is tried.
+const TRIES: u32 = 8;
+/// How often the bus is asked for rows of other hubs.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+/// Rows applied at once.
+const BATCH: usize = 200;
+
+/// The audit log of a workspace.
+pub struct Audit {
+    bus: Bus,
+    store: Store,
+    head: Mutex<Option<Head>>,
+}
+
+/// The last row: its number, and its sequence in the stream.
+#[derive(Clone, Copy)]
+struct Head {
+    n: u64,
+    seq: u64,
+}
+
+/// What is to be written down.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    /// What: `inject`, `kill`, …
+    pub action: &'static str,
+    /// Who.
+    pub user: Actor,
+    /// On which session.
+    pub session_id: Option<SessionId>,
+    /// On which node.
+    pub node: Option<NodeId>,
+    /// What was sent, word for word.
+    pub content: Option<String>,
+    /// The HTTP request that caused it.
+    pub request_id: String,
+    /// Further facts.
+    pub metadata: Metadata,
+}
+
+/// What became of a deed.
+#[derive(Clone, Debug)]
+pub struct DeedResult {
+    /// `ok`, `refused`, `failed`, `unknown`.
+    pub result: &'static str,
+    /// Why, in a few words.
+    pub detail: Option<String>,
+    /// Further facts.
+    pub metadata: Metadata,
+}
+
+/// An intent that is on the bus.
+#[must_use = "an intent without an outcome is an action nobody knows the end of"]
+pub struct Intent {
+    deed: Deed,
+    action_id: String,
+}
+
+/// A row could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The row cannot be written down.
+    #[error("a row of the audit log cannot be encoded")]
+    Encode(#[from] bus_schema::EncodeError),
+    /// The last row on the bus cannot be read: a newer hub wrote it.
+    #[error("a row of the audit log cannot be read")]
+    Decode(#[from] DecodeError),
+}
+
+impl Audit {
+    /// The log on the bus and its copy in the store.
+    pub fn new(bus: Bus, store: Store) -> Arc<Self> {
+        Arc::new(Self { bus, store, head: Mutex::new(None) })
+    }
+
+    fn workspace(&self) -> &WorkspaceId {
+        self.bus.workspace()
+    }
+
+    /// Writes down what is about to be done.
+    ///
+    /// # Errors
+    /// [`AuditError`]: then it must not be done.
+    pub async fn intend(&self, deed: Deed) -> Result<Intent, AuditError> {
+        let intent = Intent { deed, action_id: Ulid::new().to_string() };
+        let pending = DeedResult { result: "pending", detail: None, metadata: Metadata::new() };
+        self.append(&intent, AuditPhase::Intent, pending).await?;
+        Ok(intent)
+    }
+
+    /// Writes down what became of it. If that cannot be written it is logged: the intent stays without an outcome,
+    /// which is how it is.
+    pub async fn conclude(&self, intent: Intent, result: DeedResult) {
+        if let Err(error) = self.append(&intent, AuditPhase::Outcome, result).await {
+            let action_id = intent.action_id;
+            tracing::error!(%error, action_id, "cannot write the outcome of an action into the audit log");
+        }
+    }
+
+    /// Writes down what has happened already and had no intent: a sign-in.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn note(&self, deed: Deed, result: DeedResult) -> Result<(), AuditError> {
+        let noted = Intent { deed, action_id: Ulid::new().to_string() };
+        self.append(&noted, AuditPhase::Outcome, result).await
+    }
+
+    async fn append(&self, intent: &Intent, phase: AuditPhase, result: DeedResult) -> Result<(), AuditError> {
+        let deed = &intent.deed;
+        let mut metadata = deed.metadata.clone();
+        metadata.extend(result.metadata);
+        let mut row = AuditRow {
+            n: 0,
+            workspace: self.workspace().clone(),
+            timestamp: clock::now(),
+            action_id: intent.action_id.clone(),
+            phase,
+            action: deed.action.to_owned(),
+            user: deed.user.clone(),
+            session_id: deed.session_id.clone(),
+            node: deed.node.clone(),
+            content: deed.content.clone(),
+            result: result.result.to_owned(),
+            detail: result.detail,
+            request_id: Some(deed.request_id.clone()),
+            metadata,
+        };
+        let subject = Subject::Audit(self.workspace().clone()).to_string();
+        let id = format!("{}.{}", row.action_id, row.phase);
+        let mut head = self.head.lock().await;
+        let mut tries = 0;
+        loop {
+            let last = match *head {
+                Some(last) => last,
+                None => self.read_head(&subject).await?,
+            };
+            row.n = last.n + 1;
+            tries += 1;
+            let payload = encode(&row)?;
+            match self.bus.publish_behind(StreamName::Audit, subject.clone(), &id, payload, last.seq, None).await {
+                Ok(seq) => {
+                    *head = Some(Head { n: row.n, seq });
+                    break;
+                }
+                Err(BusError::Conflict { .. }) if tries < TRIES => *head = None,
+                Err(error) => {
+                    // Whether it is stored is not known: the next row reads the head again.
+                    *head = None;
+                    return Err(error.into());
+                }
+            }
+        }
+        drop(head);
+        // The bus has it: a copy that fails now is made by the follower.
+        if let Err(error) = self.store.add_audit(&[row], None).await {
+            tracing::warn!(%error, "the copy of an audit row will come later");
+        }
+        Ok(())
+    }
+
+    async fn read_head(&self, subject: &str) -> Result<Head, AuditError> {
+        let Some(stored) = self.bus.last_of(StreamName::Audit, subject).await? else {
+            return Ok(Head { n: 0, seq: 0 });
+        };
+        let row: AuditRow = decode(&stored.payload, stored.schema.as_deref())?;
+        Ok(Head { n: row.n, seq: stored.seq })
+    }
+
+    /// Copies what the store does not have, until it is stopped or something breaks. After an unclean end of the store
+    /// it goes back further than the store says.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn follow(&self, unclean: bool, stop: &CancellationToken) -> Result<(), AuditError> {
+        let bounds = self.bus.bounds(StreamName::Audit).await?;
+        let cursor = self.store.cursor(StreamName::Audit.as_str()).await?;
+        let position = plan::position(cursor.as_ref(), &bounds);
+        let behind = if unclean { position.saturating_sub(plan::REPLAY) } else { position };
+        let filter = vec![Subject::Audit(self.workspace().clone()).to_string()];
+        let mut reader = self.bus.range(StreamName::Audit, behind + 1, u64::MAX, filter);
+        loop {
+            let batch = reader.next_batch(BATCH).await?;
+            if let Some(last) = batch.last() {
+                let seq = last.seq.max(position);
+                let cursor = Cursor { stream: StreamName::Audit.as_str().into(), created: bounds.created.clone(), seq };
+                let rows = batch.iter().filter_map(|stored| {
+                    let row = decode::<AuditRow>(&stored.payload, stored.schema.as_deref());
+                    row.inspect_err(|error| tracing::error!(%error, seq = stored.seq, "an audit row cannot be read"))
+                        .ok()
+                });
+                self.store.add_audit(&rows.collect::<Vec<_>>(), Some(&cursor)).await?;
+                continue;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(FOLLOW_EVERY) => {}
+            }
+        }
+    }
+}
+
+impl DeedResult {
+    /// It was done.
+    pub fn ok() -> Self {
+        Self { result: "ok", detail: None, metadata: Metadata::new() }
+    }
+
+    /// It was not done, or not all of it.
+    pub fn not(result: &'static str, detail: impl Into<String>) -> Self {
+        Self { result, detail: Some(detail.into()), metadata: Metadata::new() }
+    }
+}

@@ -1,0 +1,317 @@
+//! Configuration: one TOML file, overridden by the environment. Every problem is reported at once.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use bus_schema::WorkspaceId;
+use hub_store::{Secret, StoreConfig, StoreLocation};
+use serde::Deserialize;
+
+/// Everything the hub can be told, as it stands in the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    hub: HubTable,
+    nats: NatsTable,
+    #[serde(default)]
+    store: StoreTable,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HubTable {
+    /// Address of the HTTP server; port 0 takes any free one. `MOSAIC_HUB_LISTEN`.
+    #[serde(default = "default_listen")]
+    listen: String,
+    /// Where the hub keeps its store. `MOSAIC_HUB_DATA_DIR`.
+    data_dir: PathBuf,
+    /// The workspace it serves. `MOSAIC_WORKSPACE`.
+    #[serde(default = "default_workspace")]
+    workspace: String,
+    /// People to make if they are not there: a JSON list of `email`, `name`, `password`, `role`.
+    /// `MOSAIC_HUB_BOOTSTRAP_USERS`.
+    bootstrap_users: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NatsTable {
+    /// Address, or several with commas. `MOSAIC_NATS_URL`.
+    #[serde(default = "default_nats")]
+    url: String,
+    /// Credentials of the hub in the workspace's account. `MOSAIC_NATS_CREDS`.
+    creds: PathBuf,
+    /// Credentials in the hub's own account. `MOSAIC_NATS_JOURNAL_CREDS`.
+    journal_creds: PathBuf,
+    /// File with the seed (nkey, `SV…`) that signs commands. `MOSAIC_COMMAND_KEY`.
+    command_key: PathBuf,
+    /// Largest size of the messages' stream, in bytes; the protocol's own if absent.
+    messages_max_bytes: Option<i64>,
+    /// Largest size of the terminals' stream, in bytes; the protocol's own if absent.
+    terminal_max_bytes: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoreTable {
+    /// `ws://` or `wss://` address of a SurrealDB server; embedded in the hub if absent.
+    url: Option<String>,
+    /// Remote: namespace and database, `mosaic` if absent.
+    namespace: Option<String>,
+    database: Option<String>,
+    /// Remote: user of that database.
+    user: Option<String>,
+    /// Remote: file with their password.
+    password_file: Option<PathBuf>,
+    /// Embedded: bytes of writes held in memory. `MOSAIC_STORE_MEMTABLE_BYTES`.
+    memtable_bytes: Option<u64>,
+    /// Embedded: bytes of blocks held in memory for reading.
+    block_cache_bytes: Option<u64>,
+}
+
+fn default_listen() -> String {
+    "127.0.0.1:7420".into()
+}
+
+fn default_workspace() -> String {
+    "default".into()
+}
+
+fn default_nats() -> String {
+    "nats://127.0.0.1:4222".into()
+}
+
+/// The hub's settings, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Address of the HTTP server.
+    pub listen: SocketAddr,
+    /// Where the hub keeps its files.
+    pub data_dir: PathBuf,
+    /// The workspace it serves.
+    pub workspace: WorkspaceId,
+    /// People to make if they are not there.
+    pub bootstrap_users: Option<PathBuf>,
+    /// The bus.
+    pub nats: NatsConfig,
+    /// The store.
+    pub store: StoreConfig,
+}
+
+/// Where the bus is and who the hub is there.
+#[derive(Debug)]
+pub struct NatsConfig {
+    /// Address, or several with commas.
+    pub url: String,
+    /// Credentials of the hub in the workspace's account.
+    pub creds: PathBuf,
+    /// Credentials in the hub's own account.
+    pub journal_creds: PathBuf,
+    /// Seed that signs commands.
+    pub command_key: Secret,
+    /// Largest size of the messages' stream, in bytes.
+    pub messages_max_bytes: Option<i64>,
+    /// Largest size of the terminals' stream, in bytes.
+    pub terminal_max_bytes: Option<i64>,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration {}:\n  - {}", path.display(), problems.join("\n  - "))]
+pub struct ConfigError {
+    /// The file.
+    pub path: PathBuf,
+    /// Everything that is wrong with it.
+    pub problems: Vec<String>,
+}
+
+/// Environment variables that stand over the file.
+pub type Environment = dyn Fn(&str) -> Option<String>;
+
+/// Smallest memtable: the crash tests' own. A transaction must fit into it.
+const MIN_MEMTABLE_BYTES: u64 = 1024 * 1024;
+
+impl Config {
+    /// Reads and checks the configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem there is.
+    pub fn load(path: &Path, env: &Environment) -> Result<Self, ConfigError> {
+        let fail = |problems| ConfigError { path: path.to_owned(), problems };
+        let text = std::fs::read_to_string(path).map_err(|e| fail(vec![format!("cannot be read: {e}")]))?;
+        let file: File = toml::from_str(&text).map_err(|e| fail(vec![e.to_string().trim().replace('\n', "\n    ")]))?;
+        Self::check(file, path.parent().unwrap_or(Path::new(".")), env).map_err(fail)
+    }
+
+    fn check(file: File, base: &Path, env: &Environment) -> Result<Self, Vec<String>> {
+        let mut problems = vec![];
+        let over = |name: &str, text: String| env(name).unwrap_or(text);
+        let path_over = |name: &str, path: PathBuf| base.join(env(name).map_or(path, PathBuf::from));
+
+        let listen = over("MOSAIC_HUB_LISTEN", file.hub.listen);
+        let listen = listen.parse::<SocketAddr>().map_err(|_| {
+            problems.push(format!("hub.listen {listen:?} is not an address with a port, such as 127.0.0.1:7420"));
+        });
+        let workspace = WorkspaceId::new(over("MOSAIC_WORKSPACE", file.hub.workspace)).map_err(|e| {
+            problems.push(format!("hub.workspace: {e}"));
+        });
+        let data_dir = path_over("MOSAIC_HUB_DATA_DIR", file.hub.data_dir);
+        let bootstrap = env("MOSAIC_HUB_BOOTSTRAP_USERS").map(PathBuf::from).or(file.hub.bootstrap_users);
+        let bootstrap_users = bootstrap.map(|p| base.join(p));
+
+        let creds = path_over("MOSAIC_NATS_CREDS", file.nats.creds);
+        let journal_creds = path_over("MOSAIC_NATS_JOURNAL_CREDS", file.nats.journal_creds);
+        for (key, path) in [("nats.creds", &creds), ("nats.journal_creds", &journal_creds)] {
+            if let Err(e) = std::fs::read(path) {
+                problems.push(format!("{key} {}: {e}; make it with `mosaic identity init`", path.display()));
+            }
+        }
+        let key_file = path_over("MOSAIC_COMMAND_KEY", file.nats.command_key);
+        let command_key = read_key(&key_file).map_err(|problem| problems.push(problem));
+        for (key, bytes) in
+            [("messages_max_bytes", file.nats.messages_max_bytes), ("terminal_max_bytes", file.nats.terminal_max_bytes)]
+        {
+            if bytes.is_some_and(|b| b < 1024 * 1024) {
+                problems.push(format!("nats.{key} must be at least 1048576 (1 MiB)"));
+            }
+        }
+        let store = check_store(file.store, &data_dir, base, env, &mut problems);
+        match (listen, workspace, command_key) {
+            (Ok(listen), Ok(workspace), Ok(command_key)) if problems.is_empty() => Ok(Self {
+                listen,
+                data_dir,
+                workspace,
+                bootstrap_users,
+                nats: NatsConfig {
+                    url: over("MOSAIC_NATS_URL", file.nats.url),
+                    creds,
+                    journal_creds,
+                    command_key,
+                    messages_max_bytes: file.nats.messages_max_bytes,
+                    terminal_max_bytes: file.nats.terminal_max_bytes,
+                },
+                store,
+            }),
+            _ => Err(problems),
+        }
+    }
+}
+
+fn read_key(path: &Path) -> Result<Secret, String> {
+    let problem =
+        |what: String| format!("nats.command_key {}: {what}; make it with `mosaic identity init`", path.display());
+    let seed = std::fs::read_to_string(path).map_err(|e| problem(e.to_string()))?;
+    let pair = nkeys::KeyPair::from_seed(seed.trim()).map_err(|_| problem("is not the seed of an nkey".into()))?;
+    match pair.key_pair_type() {
+        nkeys::KeyPairType::Service => Ok(Secret::new(seed.trim())),
+        _ => Err(problem("is not a service key (its seed begins with SV)".into())),
+    }
+}
+
+fn check_store(
+    table: StoreTable,
+    data_dir: &Path,
+    base: &Path,
+    env: &Environment,
+    problems: &mut Vec<String>,
+) -> StoreConfig {
+    let location = match table.url {
+        None => StoreLocation::Embedded(data_dir.join("store")),
+        Some(url) => {
+            if !url.starts_with("ws://") && !url.starts_with("wss://") {
+                problems.push(format!("store.url {url:?} must begin with ws:// or wss://"));
+            }
+            let password = match &table.password_file {
+                None => Err("store.password_file is needed with store.url".to_owned()),
+                Some(path) => std::fs::read_to_string(base.join(path))
+                    .map_err(|e| format!("store.password_file {}: {e}", path.display())),
+            };
+            let password = password.map_err(|problem| problems.push(problem)).unwrap_or_default();
+            if table.user.is_none() {
+                problems.push("store.user is needed with store.url".into());
+            }
+            StoreLocation::Remote {
+                url,
+                namespace: table.namespace.unwrap_or_else(|| "mosaic".into()),
+                database: table.database.unwrap_or_else(|| "mosaic".into()),
+                user: table.user.unwrap_or_default(),
+                password: Secret::new(password.trim()),
+            }
+        }
+    };
+    let mut config = StoreConfig::new(location);
+    let memtable = match env("MOSAIC_STORE_MEMTABLE_BYTES") {
+        None => table.memtable_bytes,
+        Some(text) => match text.parse() {
+            Ok(bytes) => Some(bytes),
+            Err(_) => {
+                problems.push(format!("MOSAIC_STORE_MEMTABLE_BYTES {text:?} is not a number"));
+                None
+            }
+        },
+    };
+    config.memtable_bytes = memtable.unwrap_or(config.memtable_bytes);
+    config.block_cache_bytes = table.block_cache_bytes.unwrap_or(config.block_cache_bytes);
+    if config.memtable_bytes < MIN_MEMTABLE_BYTES {
+        problems.push(format!("store.memtable_bytes {} must be at least {MIN_MEMTABLE_BYTES}", config.memtable_bytes));
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.toml");
+        let seed = nkeys::KeyPair::new(nkeys::KeyPairType::Service).seed().unwrap();
+        for (name, content) in [("a.creds", "x"), ("k.nk", seed.as_str()), ("hub.toml", text)] {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        let env: std::collections::HashMap<_, _> = env.iter().copied().collect();
+        let env: Vec<_> = env.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        Config::load(&path, &move |name| env.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+    }
+
+    const GOOD: &str = "[hub]\ndata_dir = \"d\"\n\
+                        [nats]\ncreds = \"a.creds\"\njournal_creds = \"a.creds\"\ncommand_key = \"k.nk\"\n";
+
+    #[test]
+    fn little_is_needed_and_the_environment_stands_over_it() {
+        let config = load(GOOD, &[]).unwrap();
+        assert_eq!((config.listen.port(), config.workspace.as_str()), (7420, "default"));
+        assert!(config.data_dir.ends_with("d"));
+        let config =
+            load(GOOD, &[("MOSAIC_HUB_LISTEN", "[::1]:0"), ("MOSAIC_STORE_MEMTABLE_BYTES", "1048576")]).unwrap();
+        assert_eq!((config.listen.to_string().as_str(), config.store.memtable_bytes), ("[::1]:0", 1_048_576));
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let text = "[hub]\nlisten = \"here\"\ndata_dir = \"d\"\nworkspace = \"a.b\"\n\
+                    [nats]\ncreds = \"no.creds\"\njournal_creds = \"a.creds\"\ncommand_key = \"a.creds\"\n\
+                    messages_max_bytes = 3\n[store]\nurl = \"http://x\"\nmemtable_bytes = 5\n";
+        let error = load(text, &[]).unwrap_err();
+        let told = error.to_string();
+        for part in [
+            "hub.listen \"here\"",
+            "hub.workspace",
+            "no.creds",
+            "command_key",
+            "messages_max_bytes",
+            "ws://",
+            "password_file",
+            "store.user",
+            "memtable_bytes 5",
+        ] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+    }
+
+    #[test]
+    fn a_word_we_do_not_know_is_named_with_its_line() {
+        let error = load(&format!("{GOOD}[store]\nmemtabel = 3\n"), &[]).unwrap_err().to_string();
+        assert!(error.contains("memtabel") && error.contains("line 8"), "{error}");
+    }
+}

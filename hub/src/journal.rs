@@ -1,0 +1,152 @@
+//! The hub's own records on the bus: people, roles, sign-ins, layouts.
+//!
+//! Laws:
+//! 1. A record is on the bus before it is in the store; both by the same whole-record upsert with a number that grows.
+//! 2. Two hubs that write the same record at once: one of them reads again and tries again.
+//! 3. At every start, and while running, the whole journal is followed: it is small, the last of each record.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bus_schema::{DecodeError, decode, encode};
+use hub_store::{Cursor, Record, RecordBody, Store, StoreError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{Bus, BusError, Stored, StreamName, journal_subject};
+use crate::clock;
+
+/// How often a write that meets another one is tried.
+const TRIES: u32 = 5;
+/// How often the journal is asked for what other hubs wrote.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+/// Records applied at once.
+const BATCH: usize = 200;
+/// How long a sign-in stays in the journal after its end, so that a replay still knows that it ended.
+const SIGN_IN_AFTERLIFE_MS: i64 = 24 * 3600 * 1000;
+
+/// The hub's own records.
+pub struct Journal {
+    bus: Bus,
+    store: Store,
+    /// Grows whenever a record was applied: what was derived from records is to be derived again.
+    generation: AtomicU64,
+    followed: watch::Sender<bool>,
+}
+
+/// A record could not be written, or not followed.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record cannot be written down.
+    #[error("a record cannot be encoded")]
+    Encode(#[from] bus_schema::EncodeError),
+    /// A record of the journal cannot be read: a newer hub wrote it.
+    #[error("a record of the journal cannot be read")]
+    Decode(#[from] DecodeError),
+}
+
+impl Journal {
+    /// The journal on the bus and its projection in the store.
+    pub fn new(bus: Bus, store: Store) -> Arc<Self> {
+        Arc::new(Self { bus, store, generation: AtomicU64::new(0), followed: watch::Sender::new(false) })
+    }
+
+    /// A number that grows whenever something in the records changed.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// True once all that is in the journal is in the store.
+    pub fn is_followed(&self) -> bool {
+        *self.followed.borrow()
+    }
+
+    /// Waits until all that is in the journal is in the store.
+    pub async fn wait_followed(&self) {
+        let mut followed = self.followed.subscribe();
+        // The sender lives as long as `self`, so this ends only with the value.
+        let _ = followed.wait_for(|f| *f).await;
+    }
+
+    /// Writes a record: to the bus, then to the store.
+    ///
+    /// # Errors
+    /// [`JournalError`]; without an answer of the bus the record may have been written all the same.
+    pub async fn put(&self, body: RecordBody, deleted: bool) -> Result<Record, JournalError> {
+        let mut record = Record { rev: 0, deleted, body };
+        let (table, key) = record.place();
+        let subject = journal_subject(table, &key);
+        let mut tries = 0;
+        loop {
+            let last = self.bus.last_of(StreamName::Journal, &subject).await?;
+            let (behind, rev) = match &last {
+                Some(stored) => (stored.seq, read(stored)?.rev),
+                None => (0, 0),
+            };
+            record.rev = rev + 1;
+            let id = format!("{subject}.{}", record.rev);
+            let ttl = ttl(&record.body);
+            let sent =
+                self.bus.publish_behind(StreamName::Journal, subject.clone(), &id, encode(&record)?, behind, ttl).await;
+            tries += 1;
+            match sent {
+                Ok(_) => break,
+                Err(BusError::Conflict { .. }) if tries < TRIES => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.store.apply_records(std::slice::from_ref(&record), None).await?;
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        Ok(record)
+    }
+
+    /// Follows the journal until it is stopped or something breaks.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn follow(&self, stop: &CancellationToken) -> Result<(), JournalError> {
+        let bounds = self.bus.bounds(StreamName::Journal).await?;
+        let mut reader = self.bus.range(StreamName::Journal, bounds.first, u64::MAX, vec![]);
+        loop {
+            let batch = reader.next_batch(BATCH).await?;
+            if let Some(last) = batch.last() {
+                let cursor = Cursor {
+                    stream: StreamName::Journal.as_str().into(),
+                    created: bounds.created.clone(),
+                    seq: last.seq,
+                };
+                let records = batch.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+                self.store.apply_records(&records, Some(&cursor)).await?;
+                self.generation.fetch_add(1, Ordering::AcqRel);
+                continue;
+            }
+            self.followed.send_replace(true);
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(FOLLOW_EVERY) => {}
+            }
+        }
+    }
+}
+
+fn read(stored: &Stored) -> Result<Record, DecodeError> {
+    decode(&stored.payload, stored.schema.as_deref())
+}
+
+/// How long the bus keeps a record: sign-ins end, all else stays.
+fn ttl(body: &RecordBody) -> Option<Duration> {
+    match body {
+        RecordBody::SignIn(sign_in) => {
+            let ends = sign_in.expires.plus_millis(SIGN_IN_AFTERLIFE_MS);
+            Some(Duration::from_millis(ends.millis_since(clock::now()).max(1_000)))
+        }
+        RecordBody::User(_) | RecordBody::Membership(_) | RecordBody::Layout(_) => None,
+    }
+}

@@ -1,0 +1,18 @@
+//! The hub of Mosaic Mesh: consumes the bus, persists it, enforces roles, keeps the audit log, and serves the API, the
+//! live streams and the page. `mosaic-hub` is this library and a `main`.
+
+pub mod actions;
+pub mod api;
+pub mod audit;
+pub mod authn;
+pub mod bus;
+pub mod clock;
+pub mod config;
+pub mod ingest;
+pub mod journal;
+pub mod live;
+pub mod metrics;
+pub mod owners;
+pub mod policy;
+pub mod run;
+pub mod supervisor;

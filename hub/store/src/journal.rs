@@ -1,0 +1,282 @@
+//! The hub's own records: people, their roles, their sign-ins, their layouts.
+//!
+//! A record is written whole, with a number that grows ([`Record::rev`]); the higher number wins, at write and at
+//! replay, by the same code ([`Store::apply_records`]). A record that was deleted stays as a row without content, so
+//! that a replay cannot bring it back.
+
+use bus_schema::{Timestamp, UserId, WorkspaceId};
+use serde::{Deserialize, Serialize};
+use surrealdb::types::Value;
+
+use crate::db::Store;
+use crate::error::StoreError;
+use crate::ingest::{Cursor, cursor_row};
+use crate::value::{Reader, Row, id1, id2, json, list, number, row, text, time};
+
+/// One record of the hub's own, as it stands in its journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Grows with every change of the record.
+    pub rev: u64,
+    /// True if it was taken away.
+    #[serde(default)]
+    pub deleted: bool,
+    /// What it is.
+    pub body: RecordBody,
+}
+
+/// What a record is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum RecordBody {
+    /// A person.
+    User(User),
+    /// A person's role in a workspace.
+    Membership(Membership),
+    /// A person's signed-in browser.
+    SignIn(SignIn),
+    /// A person's panels.
+    Layout(Layout),
+}
+
+/// A person.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// For ever.
+    pub id: UserId,
+    /// Lower case, unique.
+    pub email: String,
+    /// For people.
+    pub name: String,
+    /// Argon2id hash in PHC form.
+    pub password: String,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User").field("id", &self.id).field("email", &self.email).finish_non_exhaustive()
+    }
+}
+
+/// A person's role in a workspace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Membership {
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// Who.
+    pub user: UserId,
+    /// `admin`, `operator` or `observer`.
+    pub role: String,
+}
+
+/// A signed-in browser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignIn {
+    /// SHA-256 of the cookie's value, in hex: who reads the store cannot sign in with it.
+    pub token_hash: String,
+    /// Who.
+    pub user: UserId,
+    /// Since when.
+    pub created: Timestamp,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+/// A person's panels in a workspace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Layout {
+    /// Whose.
+    pub user: UserId,
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// What the page wants to find again.
+    pub document: serde_json::Value,
+}
+
+/// The tables of all records.
+const TABLES: [&str; 4] = ["user", "membership", "sign_in", "layout"];
+
+impl Record {
+    /// Where it belongs: table and key. Records with the same place replace each other.
+    pub fn place(&self) -> (&'static str, String) {
+        match &self.body {
+            RecordBody::User(u) => ("user", u.id.to_string()),
+            RecordBody::Membership(m) => ("membership", format!("{}.{}", m.workspace, m.user)),
+            RecordBody::SignIn(s) => ("sign_in", s.token_hash.clone()),
+            RecordBody::Layout(l) => ("layout", format!("{}.{}", l.user, l.workspace)),
+        }
+    }
+
+    fn row(&self) -> Value {
+        let mut fields = match &self.body {
+            RecordBody::User(u) => row([
+                ("id", id1("user", u.id.as_str())),
+                ("email", text(&u.email)),
+                ("name", text(&u.name)),
+                ("password", text(&u.password)),
+            ]),
+            RecordBody::Membership(m) => row([
+                ("id", membership_id(&m.workspace, &m.user)),
+                ("workspace", text(m.workspace.as_str())),
+                ("user", text(m.user.as_str())),
+                ("role", text(&m.role)),
+            ]),
+            RecordBody::SignIn(s) => row([
+                ("id", id1("sign_in", &s.token_hash)),
+                ("user", text(s.user.as_str())),
+                ("created", time(s.created)),
+                ("expires", time(s.expires)),
+            ]),
+            RecordBody::Layout(l) => row([
+                ("id", layout_id(&l.user, &l.workspace)),
+                ("document", json(serde_json::json!({ "value": l.document }))),
+            ]),
+        };
+        fields.insert("rev", number(self.rev));
+        fields.insert("deleted", Value::Bool(self.deleted));
+        Value::Object(fields)
+    }
+}
+
+fn membership_id(workspace: &WorkspaceId, user: &UserId) -> Value {
+    id2("membership", workspace.as_str(), text(user.as_str()))
+}
+
+fn layout_id(user: &UserId, workspace: &WorkspaceId) -> Value {
+    id2("layout", user.as_str(), text(workspace.as_str()))
+}
+
+impl Store {
+    /// Writes records, and the position in the journal behind them. Older ones change nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn apply_records(&self, records: &[Record], cursor: Option<&Cursor>) -> Result<(), StoreError> {
+        let mut vars = row([("cursor", cursor_row(cursor))]);
+        let mut sql = String::from("BEGIN;");
+        for table in TABLES {
+            let rows = records.iter().filter(|r| r.place().0 == table).map(Record::row).collect::<Vec<_>>();
+            if !rows.is_empty() {
+                vars.insert(table, list(rows));
+                sql += &format!(
+                    "INSERT IGNORE INTO {table} ${table} RETURN NONE; \
+                     FOR $r IN ${table} {{ UPDATE $r.id CONTENT $r WHERE rev < $r.rev RETURN NONE }};"
+                );
+            }
+        }
+        sql += "IF $cursor != NONE { UPSERT $cursor.id CONTENT $cursor RETURN NONE }; COMMIT;";
+        self.write("writing the hub's own records", &sql, vars).await.map(drop)
+    }
+
+    async fn record(&self, table: &'static str, id: Value) -> Result<Option<(Reader, u64)>, StoreError> {
+        let rows = self.read("reading a record", "SELECT * OMIT id FROM $id", row([("id", id)])).await?;
+        let Some(found) = rows.into_iter().flatten().next() else { return Ok(None) };
+        present(table, found)
+    }
+
+    /// A person by email (lower case), with the record's number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn user_by_email(&self, email: &str) -> Result<Option<(User, u64)>, StoreError> {
+        let sql = "SELECT * FROM user WHERE email = $email AND deleted = false LIMIT 1";
+        let rows = self.read("looking a person up", sql, row([("email", text(email))])).await?;
+        rows.into_iter().flatten().next().map(user).transpose()
+    }
+
+    /// A person, with the record's number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn user(&self, id: &UserId) -> Result<Option<(User, u64)>, StoreError> {
+        let sql = "SELECT * FROM $id WHERE deleted = false";
+        let rows = self.read("reading a person", sql, row([("id", id1("user", id.as_str()))])).await?;
+        rows.into_iter().flatten().next().map(user).transpose()
+    }
+
+    /// The workspaces of a person with their roles.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn memberships(&self, id: &UserId) -> Result<Vec<Membership>, StoreError> {
+        let sql = "SELECT * OMIT id FROM membership WHERE user = $user AND deleted = false";
+        let rows = self.read("reading roles", sql, row([("user", text(id.as_str()))])).await?;
+        rows.into_iter()
+            .flatten()
+            .map(|r| {
+                let mut reader = Reader::new("membership", r);
+                Ok(Membership {
+                    workspace: reader.parsed("workspace")?,
+                    user: reader.parsed("user")?,
+                    role: reader.text("role")?,
+                })
+            })
+            .collect()
+    }
+
+    /// The number of a person's role record in a workspace; 0 if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn membership_rev(&self, workspace: &WorkspaceId, user: &UserId) -> Result<u64, StoreError> {
+        Ok(self.record("membership", membership_id(workspace, user)).await?.map_or(0, |(_, rev)| rev))
+    }
+
+    /// A sign-in by the hash of its token, with the record's number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn sign_in(&self, token_hash: &str) -> Result<Option<(SignIn, u64)>, StoreError> {
+        let Some((mut reader, rev)) = self.record("sign_in", id1("sign_in", token_hash)).await? else {
+            return Ok(None);
+        };
+        let sign_in = SignIn {
+            token_hash: token_hash.to_owned(),
+            user: reader.parsed("user")?,
+            created: reader.time("created")?,
+            expires: reader.time("expires")?,
+        };
+        Ok(Some((sign_in, rev)))
+    }
+
+    /// A person's panels, with the record's number; none if they never saved any.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn layout(
+        &self,
+        user: &UserId,
+        workspace: &WorkspaceId,
+    ) -> Result<Option<(serde_json::Value, u64)>, StoreError> {
+        let Some((mut reader, rev)) = self.record("layout", layout_id(user, workspace)).await? else {
+            return Ok(None);
+        };
+        let mut document: serde_json::Value = reader.document("document")?;
+        Ok(Some((document.get_mut("value").map(serde_json::Value::take).unwrap_or_default(), rev)))
+    }
+}
+
+/// A row that was not deleted, and its number.
+fn present(table: &'static str, mut found: Row) -> Result<Option<(Reader, u64)>, StoreError> {
+    if found.get("deleted") == Some(&Value::Bool(true)) {
+        return Ok(None);
+    }
+    found.remove("deleted");
+    let mut reader = Reader::new(table, found);
+    let rev = reader.number("rev")?;
+    Ok(Some((reader, rev)))
+}
+
+fn user(found: Row) -> Result<(User, u64), StoreError> {
+    let mut reader = Reader::new("user", found);
+    let key = reader.key()?;
+    let id = UserId::new(&key).map_err(|e| StoreError::Form { table: "user", detail: e.to_string() })?;
+    let user =
+        User { id, email: reader.text("email")?, name: reader.text("name")?, password: reader.text("password")? };
+    Ok((user, reader.number("rev")?))
+}

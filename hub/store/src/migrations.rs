@@ -1,0 +1,34 @@
+//! Tables, brought up step by step.
+//!
+//! Laws: numbered, forward only, each safe to run twice; a store with a higher number than ours is not touched.
+
+use crate::db::Store;
+use crate::error::StoreError;
+use crate::value::{Reader, Row, id1, number, row};
+
+/// Every step, in order. The last number is this program's schema.
+const STEPS: &[(i64, &str)] = &[(1, include_str!("migrations/0001-first.surql"))];
+
+/// Brings the store at `place` up to this program's schema.
+pub(crate) async fn run(store: &Store, place: &str) -> Result<(), StoreError> {
+    let define = "DEFINE TABLE IF NOT EXISTS migration SCHEMAFULL TYPE NORMAL; \
+                  DEFINE FIELD IF NOT EXISTS version ON migration TYPE int;";
+    store.write("defining the table of migrations", define, Row::new()).await?;
+    let sql = "SELECT version FROM migration ORDER BY version";
+    let rows = store.read("reading the schema of the store", sql, Row::new()).await?;
+    let mut theirs = 0;
+    for row in rows.into_iter().flatten() {
+        theirs = theirs.max(i64::try_from(Reader::new("migration", row).number("version")?).unwrap_or(i64::MAX));
+    }
+    let ours = STEPS.last().map_or(0, |(version, _)| *version);
+    if theirs > ours {
+        return Err(StoreError::NewerSchema { place: place.to_owned(), theirs, ours });
+    }
+    for (version, sql) in STEPS.iter().filter(|(version, _)| *version > theirs) {
+        tracing::info!(version, "bringing the store to a newer schema");
+        store.write("changing the tables of the store", sql, Row::new()).await?;
+        let vars = row([("row", id1("migration", &version.to_string())), ("v", number(version.unsigned_abs()))]);
+        store.write("noting the schema of the store", "UPSERT $row SET version = $v RETURN NONE", vars).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! A hub as its users run it: the binary, a real nats-server, and a node played by the test over the bus's contract.
+
+#![allow(dead_code, reason = "each test file uses its part of this")]
+
+use std::path::PathBuf;
+use std::process::Command as Program;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use bus_schema::*;
+use futures::StreamExt;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use testkit::{Bus, NatsServer, Person, Process, wait_until};
+
+pub const WAIT: Duration = Duration::from_secs(30);
+pub const S1: &str = "01JD8Z2V9Q0000000000000001";
+pub const S2: &str = "01JD8Z2V9Q0000000000000002";
+
+/// Roles with their emails; the password is the role twice.
+pub const PEOPLE: [&str; 3] = ["admin", "operator", "observer"];
+
+pub struct Stack {
+    pub nats: NatsServer,
+    pub hub: Option<Process>,
+    pub dir: tempfile::TempDir,
+    pub memtable_bytes: u64,
+    http: reqwest::Client,
+}
+
+impl Stack {
+    pub async fn start() -> Self {
+        Self::start_with(16 * 1024 * 1024).await
+    }
+
+    pub async fn start_with(memtable_bytes: u64) -> Self {
+        let nats = NatsServer::start().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut stack = Self { nats, hub: None, dir, memtable_bytes, http: reqwest::Client::new() };
+        stack.start_hub().await;
+        stack
+    }
+
+    fn write_config(&mut self) -> PathBuf {
+        let people = PEOPLE.map(|role| {
+            json!({"email": format!("{role}@example.org"), "name": role.to_uppercase(), "password": role.repeat(2),
+                   "role": role})
+        });
+        std::fs::write(self.dir.path().join("users.json"), serde_json::to_vec(&people).unwrap()).unwrap();
+        let url = self.nats.url();
+        let identity = self.nats.identity();
+        let config = format!(
+            "[hub]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"hub\"\nbootstrap_users = \"users.json\"\n\
+             [nats]\nurl = \"{url}\"\ncreds = {:?}\njournal_creds = {:?}\ncommand_key = {:?}\n\
+             messages_max_bytes = 268435456\nterminal_max_bytes = 268435456\n\
+             [store]\nmemtable_bytes = {}\n",
+            identity.hub_creds(),
+            identity.identity().journal_creds(),
+            identity.identity().command_key_path(),
+            self.memtable_bytes,
+        );
+        let path = self.dir.path().join("hub.toml");
+        std::fs::write(&path, config).unwrap();
+        path
+    }
+
+    pub fn launch_hub(&mut self) {
+        let config = self.write_config();
+        drop(std::fs::remove_file(self.dir.path().join("hub/listen.json")));
+        let mut program = Program::new(env!("CARGO_BIN_EXE_mosaic-hub"));
+        program.arg("--config").arg(config).env("MOSAIC_LOG", "info,surrealdb=warn,hub=debug");
+        self.hub = Some(Process::spawn("mosaic-hub", &mut program, &self.dir.path().join("hub.log")).unwrap());
+    }
+
+    pub async fn start_hub(&mut self) {
+        self.launch_hub();
+        wait_until("the hub is ready", WAIT, async || {
+            let Some(url) = self.url_if_known() else { return Err("no address yet".to_owned()) };
+            match self.http.get(format!("{url}/readyz")).send().await {
+                Ok(answer) if answer.status() == StatusCode::OK => Ok(()),
+                Ok(answer) => Err(answer.text().await.unwrap_or_default()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    pub fn kill9_hub(&mut self) {
+        self.hub.as_mut().unwrap().kill9();
+        self.hub = None;
+    }
+
+    pub fn stop_hub(&mut self) {
+        let status = self.hub.as_mut().unwrap().terminate(WAIT).unwrap();
+        assert!(status.success(), "{status}");
+        self.hub = None;
+    }
+
+    fn url_if_known(&self) -> Option<String> {
+        let text = std::fs::read(self.dir.path().join("hub/listen.json")).ok()?;
+        Some(serde_json::from_slice::<Value>(&text).ok()?["url"].as_str()?.to_owned())
+    }
+
+    pub fn url(&self) -> String {
+        self.url_if_known().unwrap()
+    }
+
+    pub fn nobody(&self) -> Person {
+        Person::nobody(self.url())
+    }
+
+    pub async fn sign_in(&self, role: &str) -> Person {
+        self.nobody().sign_in(&format!("{role}@example.org"), &role.repeat(2)).await.unwrap()
+    }
+
+    pub async fn node(&mut self, name: &str) -> Node {
+        let bus = self.nats.node(name).await.unwrap();
+        let node = Node { bus, name: NodeId::new(name).unwrap(), commands: Arc::default() };
+        node.state("up").await;
+        node
+    }
+}
+
+/// A node, played by the test.
+pub struct Node {
+    pub bus: Bus,
+    pub name: NodeId,
+    pub commands: Arc<Mutex<Vec<Command>>>,
+}
+
+impl Node {
+    pub async fn publish_raw(&self, subject: String, id: Option<String>, payload: Vec<u8>) {
+        let mut headers = HeaderMap::new();
+        headers.insert("Content-Type", "application/msgpack");
+        if let Some(id) = id {
+            headers.insert("Nats-Msg-Id", id.as_str());
+        }
+        self.bus.client.publish_with_headers(subject, headers, payload.into()).await.unwrap();
+    }
+
+    fn workspace() -> WorkspaceId {
+        WorkspaceId::new("default").unwrap()
+    }
+
+    pub async fn state(&self, status: &str) {
+        let now = hub::clock::now();
+        let state = json!({
+            "workspace": "default", "node": self.name, "version": "0.1.0", "status": status,
+            "host": {"hostname": "h", "os": "linux", "arch": "x86_64", "cpus": 2}, "bootId": "b", "incarnation": "i",
+            "startedAt": now, "timestamp": now, "profiles": [{"name": "counter", "provider": "pty"}],
+        });
+        let subject = Subject::Node(Self::workspace(), self.name.clone()).to_string();
+        let state: NodeState = serde_json::from_value(state).unwrap();
+        self.publish_raw(subject, None, encode(&state).unwrap()).await;
+        self.bus.client.flush().await.unwrap();
+    }
+
+    pub fn session(&self, id: &str, rev: u64, status: &str) -> Session {
+        let now = hub::clock::now();
+        serde_json::from_value(json!({
+            "sessionId": id, "workspace": "default", "node": self.name, "provider": "pty", "status": status,
+            "statusSource": "process", "statusSince": now, "spawnedAt": now, "rev": rev,
+            "capabilities": ["inject", "pause", "kill", "terminal"],
+            "metadata": {"notCapable": {"resume": "it was never paused"}},
+        }))
+        .unwrap()
+    }
+
+    pub async fn send_session(&self, session: &Session) {
+        let subject = Subject::Session(Self::workspace(), self.name.clone(), session.session_id.clone()).to_string();
+        self.publish_raw(subject, None, encode(session).unwrap()).await;
+        self.bus.client.flush().await.unwrap();
+    }
+
+    pub fn message(id: &str, seq: u64) -> Message {
+        Message {
+            message_id: MessageId::new(format!("{id}-{seq}")).unwrap(),
+            session_id: SessionId::new(id).unwrap(),
+            seq,
+            role: Role::Agent,
+            content: format!("line {seq}"),
+            timestamp: hub::clock::now(),
+            kind: MessageKind::Text,
+            metadata: Metadata::new(),
+        }
+    }
+
+    pub fn message_subject(&self, id: &str) -> String {
+        Subject::Message(Self::workspace(), self.name.clone(), SessionId::new(id).unwrap()).to_string()
+    }
+
+    /// Publishes messages with ids, and waits for JetStream's ack of each: what has no ack is sent again.
+    pub async fn send_messages(&self, id: &str, seqs: std::ops::RangeInclusive<u64>) {
+        for seq in seqs {
+            let payload = encode(&Self::message(id, seq)).unwrap();
+            loop {
+                let mut headers = HeaderMap::new();
+                headers.insert("Nats-Msg-Id", format!("{id}-{seq}").as_str());
+                let request = async_nats::Request::new().headers(headers).payload(payload.clone().into());
+                let request = request.timeout(Some(Duration::from_secs(2)));
+                if self.bus.client.send_request(self.message_subject(id), request).await.is_ok() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// Answers every command with what `answer` says.
+    pub async fn obey(&self, answer: impl Fn(&Command) -> CommandReply + Send + 'static) -> tokio::task::JoinSet<()> {
+        let subject = Subject::Command(Self::workspace(), self.name.clone()).to_string();
+        let mut requests = self.bus.client.subscribe(subject).await.unwrap();
+        // Subscribed for certain before the first command: a round trip.
+        self.bus.client.flush().await.unwrap();
+        let (client, seen) = (self.bus.client.clone(), Arc::clone(&self.commands));
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
+            while let Some(request) = requests.next().await {
+                let command: Command = decode(&request.payload, None).unwrap();
+                let reply = encode(&answer(&command)).unwrap();
+                seen.lock().unwrap().push(command);
+                client.publish(request.reply.unwrap(), reply.into()).await.unwrap();
+            }
+        });
+        tasks
+    }
+}

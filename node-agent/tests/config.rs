@@ -1,0 +1,151 @@
+//! A wrong configuration is told all at once, with file, line and key, and without secrets.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use node_agent::config::{Config, LogFormat};
+
+fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn creds(folder: &Path) -> PathBuf {
+    let seed = nkeys::KeyPair::new_user().seed().unwrap();
+    let text = format!("-----BEGIN NATS USER JWT-----\nx\n---\n-----BEGIN USER NKEY SEED-----\n{seed}\n---\n");
+    write(folder, "node.creds", &text)
+}
+
+fn good(folder: &Path) -> String {
+    let key = nkeys::KeyPair::new_service().public_key();
+    let creds = creds(folder);
+    format!(
+        "[node]\nid = \"n1\"\ndata_dir = \"/tmp/n1\"\n[nats]\nurl = \"nats://127.0.0.1:4222\"\ncreds = {creds:?}\n\
+         [trust]\ncommand_keys = [{key:?}]\n"
+    )
+}
+
+fn problems(folder: &Path, text: &str, vars: &[(&str, &str)]) -> String {
+    let path = write(folder, "node.toml", text);
+    let error = Config::load(std::slice::from_ref(&path), &env(vars)).map(|_| ()).unwrap_err();
+    error.to_string().replace(&path.display().to_string(), "node.toml")
+}
+
+#[test]
+fn little_is_needed_and_the_rest_has_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "node.toml", &good(folder.path()));
+    let config = Config::load(&[path], &env(&[("SHELL", "/bin/zsh"), ("HOME", "/home/ada")])).unwrap();
+    assert_eq!((config.node.as_str(), config.workspace.as_str()), ("n1", "default"));
+    assert_eq!(config.profiles["shell"].command, ["/bin/zsh", "-l"]);
+    assert_eq!(config.nats_urls, ["nats://127.0.0.1:4222"]);
+    assert_eq!(config.command_keys.len(), 1);
+}
+
+#[test]
+fn all_problems_are_told_at_once_with_line_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = r#"[node]
+id = "a b"
+data_dir = 7
+shells = true
+max_sessions = 0
+
+[nats]
+url = ["nats://127.0.0.1:4222", "not an address at all"]
+
+[trust]
+command_keys = ["SVABCDEFGHIJKLMNOP"]
+
+[outbox]
+max_bytes_per_session = 10
+max_bytes = "much"
+
+[[profile]]
+name = "good"
+command = ["true"]
+
+[[profile]]
+command = ["nameless"]
+
+[[profile]]
+name = "bad"
+comand = ["typo"]
+provider = "horse"
+env = { TOKEN = 1234567890, MOSAIC_X = "secret-value" }
+[profile.stop]
+grace = 5
+
+[mystery]
+x = 1
+"#;
+    let told = problems(folder.path(), text, &[("MOSAIC_LOG_FORMAT", "xml")]);
+    for (place, part) in [
+        ("node.toml:3: node.data_dir: ", "invalid type: integer `7`"),
+        ("node.toml:4: node.shells: ", "unknown field `shells`"),
+        ("node.toml:15: outbox.max_bytes: ", "expected u64"),
+        ("node.toml:21: profile: ", "missing field `name`"),
+        ("node.toml:26: profile.comand: ", "unknown field `comand`"),
+        ("node.toml:28: profile.env.TOKEN: ", "must be a text in quotes"),
+        ("node.toml:30: profile.stop.grace: ", "unknown field `grace`"),
+        ("node.toml:32: mystery: ", "unknown field `mystery`"),
+        ("node.id: ", "\"a b\""),
+        ("node.data_dir: ", "is missing"),
+        ("node.max_sessions: ", "0 must be 1 to 2000"),
+        ("nats.url: ", "not an address at all"),
+        ("nats.creds: ", "enrol the node"),
+        ("trust.command_keys: ", "begins with V"),
+        ("outbox.max_bytes_per_session: ", "10 is too small"),
+        ("node.toml: profile \"bad\": ", "command is empty"),
+        ("node.toml: profile \"bad\": ", "\"horse\" is not known; one of pty"),
+        ("node.toml: profile \"bad\": ", "begin with MOSAIC_"),
+        ("MOSAIC_LOG_FORMAT: ", "neither text nor json"),
+    ] {
+        assert!(told.lines().any(|line| line.starts_with(place) && line.contains(part)), "{place}{part} in:\n{told}");
+    }
+    for secret in ["1234567890", "secret-value", "SVABCDEF"] {
+        assert!(!told.contains(secret), "{secret} in:\n{told}");
+    }
+    assert_eq!(told.lines().count(), 19, "{told}");
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = good(folder.path()) + "[[profile]\nname = \"x\"\n";
+    let told = problems(folder.path(), &text, &[]);
+    assert!(told.starts_with("node.toml:9: "), "{told}");
+}
+
+#[test]
+fn a_later_file_goes_over_an_earlier_one_and_the_environment_over_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let profiles = "[[profile]]\nname = \"a\"\ncommand = [\"one\"]\n[[profile]]\nname = \"b\"\ncommand = [\"two\"]\n";
+    let first = write(folder.path(), "a.toml", &(good(folder.path()) + profiles));
+    let second =
+        "[node]\nid = \"n2\"\nworkspace = \"w2\"\nshell = false\n[[profile]]\nname = \"b\"\ncommand = [\"three\"]\n";
+    let second = write(folder.path(), "b.toml", second);
+    let vars = [("MOSAIC_NODE_ID", "n3"), ("MOSAIC_NATS_URL", "nats://a:1, nats://b:2"), ("MOSAIC_LOG_FORMAT", "json")];
+    let config = Config::load(&[first, second], &env(&vars)).unwrap();
+    assert_eq!((config.node.as_str(), config.workspace.as_str()), ("n3", "w2"));
+    assert_eq!(config.nats_urls, ["nats://a:1", "nats://b:2"]);
+    let commands: Vec<_> = config.profiles.values().map(|p| (p.name.as_str(), p.command[0].as_str())).collect();
+    assert_eq!(commands, [("a", "one"), ("b", "three")]);
+    assert_eq!(config.log_format, LogFormat::Json);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Config::load(&[folder.path().join("nothing.toml")], &env(&[])).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("nothing.toml: cannot be read"), "{error}");
+    let text = good(folder.path()).replace("node.creds", "gone.creds");
+    let told = problems(folder.path(), &text, &[]);
+    assert!(told.contains("gone.creds"), "{told}");
+}
