@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use cgroup::Cgroup;
 pub(crate) use sys::{close_inherited, duplicate};
-pub(crate) use tree::{Family, Process, reads_terminal};
+pub(crate) use tree::{Family, Process, descendants, reads_terminal};
 
 /// How long between two looks at processes that were told to stop or die: short against a person's patience, long
 /// against the cost of reading `/proc`.

@@ -19,6 +19,7 @@ pub(crate) mod recovery;
 pub(crate) mod report;
 mod report_client;
 pub(crate) mod socket;
+pub(crate) mod source;
 mod start;
 
 use std::ffi::OsString;

@@ -76,6 +76,18 @@ impl Table {
     }
 }
 
+/// A process and all below it, by parent.
+pub(crate) fn descendants(pid: i32) -> Vec<i32> {
+    let table = Table::read();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(table.all().filter(|process| process.parent == parent).map(|process| process.id.pid));
+        next += 1;
+    }
+    found
+}
+
 /// Number of the system call `read`.
 #[cfg(target_arch = "x86_64")]
 const READ: Option<&str> = Some("0");

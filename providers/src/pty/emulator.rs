@@ -339,10 +339,12 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect()
 }
 
-/// `key=value` fields of an OSC 7501 report; `None` if it says nothing about a state.
-fn program(fields: &[&[u8]]) -> Option<ProgramReport> {
+/// `key=value` fields of an OSC 7501 report, with colons between them (seen: `state=working:app=codex`); `None` if it
+/// says nothing about a state.
+fn program(parts: &[&[u8]]) -> Option<ProgramReport> {
+    let fields = || parts.iter().flat_map(|part| part.split(|byte| *byte == b':'));
     let field = |name: &str| {
-        let found = fields.iter().find_map(|field| field.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+        let found = fields().find_map(|field| field.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
         found.map(text).filter(|value| !value.is_empty())
     };
     let state = match field("state")?.as_str() {

@@ -63,11 +63,20 @@ struct Kept {
     standing: Standing,
     lines: Lines,
     /// Operator messages that were typed, oldest first.
-    awaited: Vec<Injecting>,
+    awaited: Vec<Awaited>,
     /// True once the session reported a message itself.
     speaks: bool,
     /// True once it is over.
     ended: bool,
+}
+
+/// An operator message that the agent has not shown to have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Awaited {
+    message_id: MessageId,
+    content: String,
+    /// How it was handed over.
+    mode: Option<InjectMode>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -234,9 +243,9 @@ impl Interpreter {
     /// Tells a message, or takes it for the proof that an operator message arrived.
     fn say(&mut self, key: &str, voice: Voice, telling: &mut Telling) {
         if voice.role == Role::User
-            && let Some(message_id) = self.take_awaited(&voice.content)
+            && let Some(Awaited { message_id, mode, .. }) = self.take_awaited(&voice.content)
         {
-            let outcome = InjectOutcome { state: Delivery::Taken, mode: None::<InjectMode>, reason: None };
+            let outcome = InjectOutcome { state: Delivery::Taken, mode, reason: None };
             telling.tell(News::Receipt { message_id, outcome });
             return;
         }
@@ -250,10 +259,10 @@ impl Interpreter {
     }
 
     /// The operator message with this text, if one was typed.
-    fn take_awaited(&mut self, content: &str) -> Option<MessageId> {
+    fn take_awaited(&mut self, content: &str) -> Option<Awaited> {
         let content = normalised(content);
         let index = self.kept.awaited.iter().position(|awaited| normalised(&awaited.content) == content)?;
-        Some(self.kept.awaited.remove(index).message_id)
+        Some(self.kept.awaited.remove(index))
     }
 
     fn input(&mut self, data: &[u8]) {
@@ -288,11 +297,15 @@ impl Interpreter {
                 if self.kept.awaited.len() >= MAX_AWAITED {
                     self.kept.awaited.remove(0);
                 }
-                self.kept.awaited.push(message);
+                let Injecting { message_id, content, .. } = message;
+                self.kept.awaited.push(Awaited { message_id, content, mode: None });
             }
             Note::Injected { message_id, outcome } => {
                 if outcome.state == Delivery::Refused {
                     self.kept.awaited.retain(|awaited| awaited.message_id != message_id);
+                }
+                if let Some(awaited) = self.kept.awaited.iter_mut().find(|awaited| awaited.message_id == message_id) {
+                    awaited.mode.clone_from(&outcome.mode);
                 }
                 telling.tell(News::Receipt { message_id, outcome });
             }
@@ -320,6 +333,7 @@ impl Interpreter {
                 telling.tell(News::Child(Child { session_id, title, agent_type }));
             }
             Report::Child { session_id: None, .. } => {}
+            Report::Speaks => self.kept.speaks = true,
             Report::Title { title } => {
                 telling.tell_all(self.kept.standing.titled(&title));
             }
@@ -363,5 +377,7 @@ impl Interpreter {
     }
 }
 
+#[cfg(test)]
+mod captures;
 #[cfg(test)]
 mod tests;

@@ -79,6 +79,8 @@ pub(crate) enum Report {
         /// Which.
         title: String,
     },
+    /// Its conversation is read from files of its own, so its screen gives no messages. Said by the holder alone.
+    Speaks,
 }
 
 /// A line with who read it: the session's own socket, or one of the holder's sources (`rollout`, `transcript`).
@@ -102,6 +104,7 @@ impl Report {
             Report::Status { status: Some(status), .. } if !matches!(status, Status::Running | Status::Waiting) => {
                 Err(format!("status {status}: only running and waiting can be reported"))
             }
+            Report::Speaks => Err("not a report: unknown type".into()),
             Report::Message { .. }
             | Report::Status { .. }
             | Report::Attention { .. }
@@ -142,6 +145,7 @@ mod tests {
             (r#"{"type":"status"}"#, "turn or status"),
             (r#"{"type":"status","status":"completed"}"#, "only running and waiting"),
             (r#"{"type":"child","sessionId":"x"}"#, "ULID"),
+            (r#"{"type":"speaks"}"#, "not a report"),
         ] {
             let error = Report::parse(line.as_bytes()).unwrap_err();
             assert!(error.contains(reason), "{line}: {error}");

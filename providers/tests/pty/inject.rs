@@ -98,6 +98,47 @@ async fn what_cannot_be_confirmed_is_told_so() {
     assert_eq!(last.await.state, Delivery::NotKnown);
 }
 
+async fn a_conversation_in_a_file_is_told_whole(agent_type: &str, environment: &[(&str, String)], option: &str) {
+    let stage = Stage::new().await;
+    let mut agent = tui(&stage, &[option]);
+    agent.agent_type = Some(agent_type.into());
+    agent.env.extend(environment.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    let mut session = stage.spawn(agent).await;
+    assert_eq!(inject(&session, "m-1", "do it").await.state, Delivery::Written);
+    let last = session.until("the last word", |event| match &event.news {
+        News::Message(draft) if draft.content == "all done" => Some(draft.clone()),
+        _ => None,
+    });
+    let last = last.await;
+    assert!(["rollout", "transcript"].contains(&last.metadata["source"].as_str().unwrap()));
+    let told: Vec<String> = session
+        .seen
+        .iter()
+        .filter_map(|event| match &event.news {
+            News::Message(draft) => Some(format!("{} {} {}", draft.role, draft.kind, draft.content)),
+            News::Receipt { outcome, .. } => Some(outcome.state.to_string()),
+            _ => None,
+        })
+        .collect();
+    // Not the screen's version of it, and not the operator's own words again: those prove that it arrived.
+    assert_eq!(told, ["written", "taken", "agent toolCall ls", "agent toolResult a.txt", "agent text all done"]);
+}
+
+#[tokio::test]
+async fn a_conversation_in_a_rollout_file_is_told_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rollout-1.jsonl");
+    a_conversation_in_a_file_is_told_whole("codex", &[], &format!("rollout={}", file.display())).await;
+}
+
+#[tokio::test]
+async fn a_conversation_in_a_transcript_is_told_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("claude");
+    let environment = [("CLAUDE_CONFIG_DIR", config.display().to_string())];
+    a_conversation_in_a_file_is_told_whole("claude", &environment, &format!("transcript={}", config.display())).await;
+}
+
 #[tokio::test]
 async fn an_interrupt_stops_the_turn_first() {
     let stage = Stage::new().await;

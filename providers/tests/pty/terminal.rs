@@ -32,7 +32,7 @@ async fn queries_are_answered_in_the_order_they_were_asked() {
 async fn a_program_tells_where_it_stands() {
     let stage = Stage::new().await;
     let say = |state: &str| format!(r"printf '\033]7501;state={state}\033\\'; read x; ");
-    let run = ["idle", "working", "blocked;kind=permission;msg=cm0gLXJm", "done"].map(say).concat();
+    let run = ["idle", "working", "blocked:kind=permission:msg=cm0gLXJm", "done"].map(say).concat();
     let mut session = stage.spawn(script(Protocol::Terminal, &run)).await;
     for (status, turn, attention) in [
         (Status::Waiting, Turn::Idle, None),

@@ -36,7 +36,7 @@ fn a_full_row_answers_with_its_last_column() {
 #[test]
 fn what_a_program_says_of_itself_is_understood() {
     let signals = Emulator::new(SIZE, false)
-        .feed(b"\x1b]7501;state=blocked;app=claude;kind=permission;msg=YXBwcm92ZQ\x1b\\\x1b]7501;state=odd\x07");
+        .feed(b"\x1b]7501;state=blocked:app=claude-code:kind=permission:msg=YXBwcm92ZQ==\x1b\\\x1b]7501;state=odd\x07");
     let report = ProgramReport {
         state: ProgramState::Blocked,
         kind: Some("permission".into()),

@@ -42,6 +42,8 @@ const AFTER_PASTE: Duration = Duration::from_millis(200);
 const AFTER_TYPING: Duration = Duration::from_millis(150);
 /// How long the program may take to show that it took the text.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
+/// How long of that a program that tells where it stands is waited for.
+const TELLING: Duration = Duration::from_secs(1);
 /// How long an interrupted program may take to stop working.
 const INTERRUPT_WITHIN: Duration = Duration::from_secs(3);
 /// A program without bracketed paste is taken for ready when it was silent for so long.
@@ -401,7 +403,11 @@ impl Job {
         let emulator = view.emulator?;
         let stands = before.typed.as_ref().map(|typed| emulator.cursor_line().contains(typed));
         match stands {
+            // A program that tells where it stands has a moment to do so, which is the better proof.
+            Some(false)
+                if view.program.is_some() && !before.working && view.now < *until - CONFIRM_WITHIN + TELLING => {}
             Some(false) => return Some(self.outcome(Delivery::Written, None)),
+            None if view.program.is_some() && !before.working && view.now < *until - CONFIRM_WITHIN + TELLING => {}
             None if emulator.screen().contents() != before.screen => {
                 let reason = "the text was not seen on the input line; the screen changed after Enter";
                 return Some(self.outcome(Delivery::Written, Some(reason)));

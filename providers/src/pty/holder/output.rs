@@ -37,6 +37,9 @@ impl Session {
         }
         self.record(Kind::Output, bytes);
         self.last_output = Instant::now();
+        if let Some(sources) = &mut self.sources {
+            sources.output(self.last_output);
+        }
         if self.silences > 0 {
             self.busy = self.last_output;
             self.silences = 0;

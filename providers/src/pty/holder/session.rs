@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use bus_schema::{EndReport, MessageId, Operator};
+use bus_schema::{EndReport, MessageId, Operator, Timestamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Threads;
@@ -24,6 +24,7 @@ use crate::pty::files::{ChildState, SessionDir, Spec, State};
 use crate::pty::log::{Kind, LogWriter};
 use crate::pty::record::{Exit, Note, Typist, pack};
 use crate::pty::report::{Report, Sourced};
+use crate::pty::source::Sources;
 
 /// Largest piece of output in one block, and so in one event.
 const READ_BYTES: usize = 64 * 1024;
@@ -103,6 +104,8 @@ pub(crate) struct Session {
     pub silences: usize,
     /// When output began after a silence, or it was last noted that it goes on.
     pub busy: Instant,
+    /// Files in which the agent writes its conversation.
+    pub sources: Option<Sources>,
     /// Blocks that the disk did not take.
     unwritten: VecDeque<(Kind, i64, Vec<u8>)>,
     write_again: Instant,
@@ -129,6 +132,9 @@ impl Session {
         let now = Instant::now();
         let emulator = (parts.spec.protocol == Protocol::Terminal).then(|| Emulator::new(parts.spec.size, false));
         let flow = Flow::new(parts.spec.limits, now);
+        let since = Timestamp::from_millis(parts.spec.spawned_at.div_euclid(1000));
+        let agent_type = parts.spec.agent_type.as_deref().filter(|_| parts.spec.protocol == Protocol::Terminal);
+        let sources = Sources::of(agent_type, since, now);
         let mut session = Self {
             parts,
             flow,
@@ -151,6 +157,7 @@ impl Session {
             last_output: now,
             silences: SILENCES.len(),
             busy: now,
+            sources,
             unwritten: VecDeque::new(),
             write_again: now,
             synced: 0,
@@ -210,6 +217,7 @@ impl Session {
         }
         let now = Instant::now();
         self.write_again(now);
+        self.look_at_sources(now);
         self.note_silence(now);
         self.inject(now);
         self.end_if_over(buffer);
@@ -246,7 +254,7 @@ impl Session {
             fds.push(PollFd::from_borrowed_fd(fd, terminal));
         }
         // The log that is full takes no more reports either; who reports waits.
-        let reports = self.unwritten.is_empty() && !self.flow.is_full(self.parts.log.end());
+        let reports = self.takes_reports();
         if let Some(listener) = self.parts.reporters.listener().filter(|_| reports) {
             sources.push(Source::Reporters);
             fds.push(PollFd::new(listener, PollFlags::IN));
@@ -274,12 +282,32 @@ impl Session {
         }
     }
 
+    /// True while the log takes reports.
+    fn takes_reports(&self) -> bool {
+        self.unwritten.is_empty() && !self.flow.is_full(self.parts.log.end())
+    }
+
+    /// Reads what the agent has written to its own files.
+    fn look_at_sources(&mut self, now: Instant) {
+        let leader = self.parts.state.child.map_or(0, |child| child.pid);
+        let takes = self.takes_reports();
+        let Some(sources) =
+            self.sources.as_mut().filter(|sources| takes && sources.look_at().is_some_and(|at| now >= at))
+        else {
+            return;
+        };
+        for (source, report) in sources.look(leader, now) {
+            self.report(source, report);
+        }
+    }
+
     /// Until when nothing has to be done. `None`: until something happens.
     fn timeout(&self, reads: bool, now: Instant) -> Option<Duration> {
         let left = |at: Instant| at.saturating_duration_since(now);
         [
             (!reads && self.is_open).then(|| self.flow.again(self.parts.log.end())).flatten(),
             self.next_silence().map(left),
+            self.sources.as_ref().filter(|_| self.takes_reports()).and_then(Sources::look_at).map(left),
             self.injector.look_again(),
             (!self.unwritten.is_empty()).then(|| left(self.write_again)),
             self.sync_at.map(left),
@@ -401,6 +429,14 @@ impl Session {
             match self.parts.terminal.read(buffer) {
                 Ok(count) if count > 0 => self.output(buffer.get(..count).unwrap_or_default()),
                 Ok(_) | Err(_) => self.is_open = false,
+            }
+        }
+        if let Some(sources) = &mut self.sources {
+            // Its last words.
+            sources.output(Instant::now());
+            let leader = self.parts.state.child.map_or(0, |child| child.pid);
+            for (source, report) in sources.look(leader, Instant::now()) {
+                self.report(source, report);
             }
         }
         let steps = self.injector.abandon();

@@ -95,7 +95,8 @@ impl ChildInterpreter {
             | Report::Message { .. }
             | Report::Status { .. }
             | Report::Attention { .. }
-            | Report::Title { .. } => {}
+            | Report::Title { .. }
+            | Report::Speaks => {}
         }
     }
 

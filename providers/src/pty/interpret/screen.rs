@@ -25,7 +25,9 @@ const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 const STILL_MILLIS: u32 = 2000;
 /// Lines that are remembered as told, for programs that paint them again.
 const MAX_SEEN: usize = 2000;
-/// Typed lines, and lines to type into, that are remembered until they show.
+/// Longest row that is looked at for typed text.
+const MAX_ECHO_BYTES: usize = 1000;
+/// Typed texts, and lines to type into, that are remembered until they show.
 const MAX_TYPED: usize = 64;
 
 /// Text that was found.
@@ -53,6 +55,66 @@ struct Prompt {
     by_hand: bool,
 }
 
+/// A typed text that shows, perhaps over several rows, wrapped where the program likes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Echoed {
+    /// Its words.
+    text: String,
+    /// Where its lines begin.
+    lines: Vec<usize>,
+    /// How much of it has shown; zero before its beginning did.
+    shown: usize,
+}
+
+impl Echoed {
+    fn new(content: &str) -> Self {
+        let (mut text, mut lines) = (String::new(), vec![]);
+        // Without what is not typed.
+        let typed = |line: &str| normalised(&line.chars().filter(|c| !c.is_control()).collect::<String>());
+        for line in content.lines().map(typed).filter(|line| !line.is_empty()) {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            lines.push(text.len());
+            text.push_str(&line);
+        }
+        Self { text, lines, shown: 0 }
+    }
+
+    /// Whether a row shows the next words of it, or, behind a prompt, the words of one of its lines.
+    fn shows(&mut self, row: &str) -> bool {
+        if row.is_empty() || row.len() > MAX_ECHO_BYTES {
+            return false;
+        }
+        let goes_on = self.text.get(self.shown..).filter(|_| self.shown > 0).map(str::trim_start);
+        if let Some(rest) = goes_on.filter(|rest| goes_on_with(rest, row)) {
+            self.shown = self.text.len() - rest.len() + row.len();
+            return true;
+        }
+        for line in &self.lines {
+            let Some(rest) = self.text.get(*line..) else { continue };
+            let begins = row.char_indices().map(|(at, _)| row.split_at(at)).find(|(prompt, words)| {
+                let words = words.trim_start();
+                !words.is_empty() && is_prompt(prompt) && goes_on_with(rest, words)
+            });
+            if let Some((_, words)) = begins {
+                self.shown = line + words.trim_start().len();
+                return true;
+            }
+        }
+        false
+    }
+
+    fn has_shown(&self) -> bool {
+        self.shown >= self.text.len()
+    }
+}
+
+/// True if `text` begins with these words, whole ones.
+fn goes_on_with(text: &str, words: &str) -> bool {
+    text.strip_prefix(words).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+}
+
 /// One row, with its number since the beginning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Row {
@@ -78,8 +140,8 @@ struct State {
     gone_bytes: usize,
     /// Lines in which the cursor stood when it was still, or when a person began to type.
     prompts: VecDeque<Prompt>,
-    /// Lines that the mesh has typed, normalised.
-    injected: VecDeque<String>,
+    /// Texts that the mesh has typed, until they have shown.
+    injected: VecDeque<Echoed>,
     /// Rows of the primary screen that were told, for when it is painted again.
     seen: VecDeque<String>,
     /// The same of the alternate screen.
@@ -157,14 +219,10 @@ impl Screen {
 
     /// An operator message is being typed.
     pub fn injected(&mut self, content: &str) {
-        // Without what is not typed.
-        let shown = |line: &str| normalised(&line.chars().filter(|c| !c.is_control()).collect::<String>());
-        for line in content.lines().map(shown).filter(|line| !line.is_empty()) {
-            if self.state.injected.len() >= MAX_TYPED {
-                self.state.injected.pop_front();
-            }
-            self.state.injected.push_back(line);
+        if self.state.injected.len() >= MAX_TYPED {
+            self.state.injected.pop_front();
         }
+        self.state.injected.push_back(Echoed::new(content));
     }
 
     /// The program's turn is over: the next silence, however short, settles its screen.
@@ -265,6 +323,7 @@ impl Screen {
         }
         for (number, line) in joined(rows) {
             match self.echo(number, &line) {
+                Echo::None if is_rule(&line) => {}
                 Echo::None => lines.push(line),
                 Echo::Injected => {}
                 Echo::ByHand(text) => {
@@ -280,11 +339,10 @@ impl Screen {
     /// Whether a line shows what was typed.
     fn echo(&mut self, number: u64, line: &str) -> Echo {
         let normal = normalised(line);
-        let shows = |typed: &String| normal == *typed || normal.strip_suffix(typed.as_str()).is_some_and(is_prompt);
-        if !normal.is_empty()
-            && let Some(index) = self.state.injected.iter().position(shows)
-        {
-            self.state.injected.remove(index);
+        if let Some(index) = self.state.injected.iter_mut().position(|echoed| echoed.shows(&normal)) {
+            if self.state.injected.get(index).is_some_and(Echoed::has_shown) {
+                self.state.injected.remove(index);
+            }
             return Echo::Injected;
         }
         let Some(prompt) = self.state.prompts.iter().find(|prompt| prompt.number == number) else {
@@ -370,6 +428,11 @@ fn is_prompt(text: &str) -> bool {
 /// Frames, rules and blocks.
 fn is_frame(c: char) -> bool {
     c.is_whitespace() || ('\u{2500}'..='\u{259f}').contains(&c) || c == '|'
+}
+
+/// A line that only divides.
+fn is_rule(line: &str) -> bool {
+    !line.trim().is_empty() && line.chars().all(|c| c.is_whitespace() || ('\u{2500}'..='\u{259f}').contains(&c))
 }
 
 /// A line with its numbers and spinner signs made equal.

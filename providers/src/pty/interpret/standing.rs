@@ -101,7 +101,9 @@ impl Standing {
             Signal::Title(title) => {
                 let (mark, title) = split_mark(title);
                 let mut news = self.titled(title);
-                if let Some(turn) = mark {
+                // A spinner that is gone has stopped.
+                let stopped = || (self.grade == Grade::Hints && self.turn == Some(Turn::Active)).then_some(Turn::Idle);
+                if let Some(turn) = mark.or_else(stopped) {
                     news.extend(self.hint(Grade::Hints, Some(turn)));
                 }
                 news
@@ -307,6 +309,7 @@ mod tests {
         let title = |text: &str| Signal::Title(text.into());
         let told = standing.signal(&title("⠋ fix"), at());
         assert_eq!(statuses(&told), ["title fix", "running by terminal", "turn active"]);
+        assert_eq!(statuses(&standing.signal(&title("fix"), at())), ["waiting by terminal", "turn idle"]);
         standing.signal(&program(ProgramState::Idle), at());
         assert_eq!(statuses(&standing.signal(&title("⠙ fix"), at())), Vec::<String>::new());
         let told = standing.reported(Some(Turn::Active), None, None);

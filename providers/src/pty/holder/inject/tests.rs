@@ -200,7 +200,8 @@ fn an_interrupt_needs_a_program_that_says_it_works() {
     assert_eq!(stage.typed(), "\x1b[200~stop\x1b[201~");
     stage.pass(200).typed();
     stage.emulator.feed(b"changed");
-    let told = stage.look();
+    assert_eq!(stage.look(), [], "it says where it stands, so it has a moment to say that it works");
+    let told = stage.pass(1000).look();
     let Some(Step::Tell { outcome, .. }) = told.last() else { panic!("{told:?}") };
     assert_eq!(outcome.mode, Some(InjectMode::Interrupt));
 

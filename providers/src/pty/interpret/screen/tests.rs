@@ -109,3 +109,14 @@ fn growing_and_shrinking_tells_nothing_twice() {
     told.extend(screen.quiet(400));
     assert_eq!(texts(&told).join("\n"), "1\n2\n3\n4\n5\n6\n7\n8");
 }
+
+#[test]
+fn a_typed_text_is_recognised_over_rows_and_only_once() {
+    let mut screen = screen();
+    let text = "SAY: two files here ;; and then\nSAY: more";
+    screen.injected(text);
+    screen.output(b"> SAY: two files here ;;\r\n  and then\r\n  SAY: more\r\ntwo files here\r\nSAY: more\r\n");
+    assert_eq!(texts(&screen.quiet(400)), ["two files here\nSAY: more"]);
+    screen.output(b"> SAY: two files here ;; and then\r\n");
+    assert_eq!(texts(&screen.quiet(400)), ["> SAY: two files here ;; and\nthen"].map(|s| s.replace('\n', " ")));
+}
