@@ -71,6 +71,10 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         if fast {
             nextest.args(["--profile", "fast"]);
         }
+        // Agent CLIs come from npm, and the npm that they come by is ours.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let node = tools::NODE.get()?.parent().map(Path::to_owned).unwrap_or_default();
+        nextest.env("PATH", std::env::join_paths(std::iter::once(node).chain(std::env::split_paths(&path)))?);
         run::run(nextest.env("NATS_SERVER", &programs.nats))
     })?;
     step("examples in the documentation", || {
