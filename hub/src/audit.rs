@@ -9,9 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus_schema::{
-    Actor, AuditPhase, AuditRow, DecodeError, Metadata, NodeId, SessionId, Subject, WorkspaceId, decode, encode,
-};
+use bus_schema::{Actor, AuditPhase, AuditRow, Metadata, NodeId, SessionId, Subject, WorkspaceId, decode, encode};
 use hub_store::{Cursor, Store, StoreError};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +17,8 @@ use ulid::Ulid;
 
 use crate::bus::{Bus, BusError, StreamName};
 use crate::clock;
-use crate::ingest::plan;
+use crate::ingest::{plan, set_aside};
+use crate::metrics::{Metrics, Of};
 
 /// How often a row that met another one is tried.
 const TRIES: u32 = 8;
@@ -32,6 +31,7 @@ const BATCH: usize = 200;
 pub struct Audit {
     bus: Bus,
     store: Store,
+    metrics: Arc<Metrics>,
     head: Mutex<Option<Head>>,
 }
 
@@ -91,15 +91,12 @@ pub enum AuditError {
     /// The row cannot be written down.
     #[error("a row of the audit log cannot be encoded")]
     Encode(#[from] bus_schema::EncodeError),
-    /// The last row on the bus cannot be read: a newer hub wrote it.
-    #[error("a row of the audit log cannot be read")]
-    Decode(#[from] DecodeError),
 }
 
 impl Audit {
     /// The log on the bus and its copy in the store.
-    pub fn new(bus: Bus, store: Store) -> Arc<Self> {
-        Arc::new(Self { bus, store, head: Mutex::new(None) })
+    pub fn new(bus: Bus, store: Store, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { bus, store, metrics, head: Mutex::new(None) })
     }
 
     fn workspace(&self) -> &WorkspaceId {
@@ -188,12 +185,22 @@ impl Audit {
         Ok(())
     }
 
+    /// The last row that can be read, and the sequence to write behind. What is not a row of ours lies between two of
+    /// them at most; it is set aside by the follower.
     async fn read_head(&self, subject: &str) -> Result<Head, AuditError> {
-        let Some(stored) = self.bus.last_of(StreamName::Audit, subject).await? else {
+        let Some(last) = self.bus.last_of(StreamName::Audit, subject).await? else {
             return Ok(Head { n: 0, seq: 0 });
         };
-        let row: AuditRow = decode(&stored.payload, stored.schema.as_deref())?;
-        Ok(Head { n: row.n, seq: stored.seq })
+        let (seq, mut stored) = (last.seq, Some(last));
+        for before in (0..seq).rev() {
+            if let Some(stored) = stored
+                && let Ok(row) = decode::<AuditRow>(&stored.payload, stored.schema.as_deref())
+            {
+                return Ok(Head { n: row.n, seq });
+            }
+            stored = self.bus.message_at(StreamName::Audit, before).await?;
+        }
+        Ok(Head { n: 0, seq })
     }
 
     /// Copies what the store does not have, until it is stopped or something breaks. After an unclean end of the store
@@ -213,12 +220,19 @@ impl Audit {
             if let Some(last) = batch.last() {
                 let seq = last.seq.max(position);
                 let cursor = Cursor { stream: StreamName::Audit.as_str().into(), created: bounds.created.clone(), seq };
-                let rows = batch.iter().filter_map(|stored| {
-                    let row = decode::<AuditRow>(&stored.payload, stored.schema.as_deref());
-                    row.inspect_err(|error| tracing::error!(%error, seq = stored.seq, "an audit row cannot be read"))
-                        .ok()
-                });
-                self.store.add_audit(&rows.collect::<Vec<_>>(), Some(&cursor)).await?;
+                let (mut rows, mut parked) = (vec![], vec![]);
+                for stored in &batch {
+                    match decode::<AuditRow>(&stored.payload, stored.schema.as_deref()) {
+                        Ok(row) => rows.push(row),
+                        Err(error) => {
+                            tracing::error!(%error, seq = stored.seq, "what is in the audit stream is no row of ours");
+                            self.metrics.parked.get_or_create(&Of { of: "audit" }).inc();
+                            parked.push(set_aside(self.workspace(), StreamName::Audit, stored, &error));
+                        }
+                    }
+                }
+                self.store.park(&parked).await?;
+                self.store.add_audit(&rows, Some(&cursor)).await?;
                 continue;
             }
             tokio::select! {

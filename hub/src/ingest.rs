@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream;
+use bus_schema::WorkspaceId;
 use bus_schema::jetstream::ConsumerSpec;
 use futures::StreamExt;
 use hub_store::{
@@ -262,7 +263,9 @@ impl Ingest {
             self.metrics.parked.get_or_create(&Of { of: reason.word() }).inc();
             tracing::warn!(stream = self.stream.as_str(), seq = stored.seq, %reason, "set aside what cannot be read");
         }
-        let parked = parked.into_iter().map(|(stored, reason)| self.parked(stored, &reason)).collect();
+        let workspace = self.bus.workspace();
+        let parked = parked.into_iter().map(|(stored, reason)| set_aside(workspace, self.stream, stored, &reason));
+        let parked = parked.collect();
         match self.stream {
             StreamName::Messages => {
                 (to_messages.parked, to_messages.cursor) = (parked, Some(cursor.clone()));
@@ -276,18 +279,24 @@ impl Ingest {
         self.metrics.ingested.get_or_create(&Of { of: self.spec.durable }).inc_by(messages.len() as u64);
         Ok(())
     }
+}
 
-    fn parked(&self, stored: &Stored, reason: &Unreadable) -> ParkedRow {
-        ParkedRow {
-            workspace: self.bus.workspace().clone(),
-            stream: self.stream.as_str().to_owned(),
-            seq: stored.seq,
-            subject: stored.subject.clone(),
-            reason: reason.to_string(),
-            size: stored.payload.len() as u64,
-            payload: stored.payload.to_vec(),
-            at: stored.at,
-        }
+/// The row of a message that cannot be read.
+pub fn set_aside(
+    workspace: &WorkspaceId,
+    stream: StreamName,
+    stored: &Stored,
+    reason: &dyn std::fmt::Display,
+) -> ParkedRow {
+    ParkedRow {
+        workspace: workspace.clone(),
+        stream: stream.as_str().to_owned(),
+        seq: stored.seq,
+        subject: stored.subject.clone(),
+        reason: reason.to_string(),
+        size: stored.payload.len() as u64,
+        payload: stored.payload.to_vec(),
+        at: stored.at,
     }
 }
 

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, BusError, Stored, StreamName, journal_subject};
 use crate::clock;
+use crate::ingest::set_aside;
+use crate::metrics::{Metrics, Of};
 
 /// How often a write that meets another one is tried.
 const TRIES: u32 = 5;
@@ -30,6 +32,7 @@ const SIGN_IN_AFTERLIFE_MS: i64 = 24 * 3600 * 1000;
 pub struct Journal {
     bus: Bus,
     store: Store,
+    metrics: Arc<Metrics>,
     /// Grows whenever a record was applied: what was derived from records is to be derived again.
     generation: AtomicU64,
     followed: watch::Sender<bool>,
@@ -47,15 +50,12 @@ pub enum JournalError {
     /// A record cannot be written down.
     #[error("a record cannot be encoded")]
     Encode(#[from] bus_schema::EncodeError),
-    /// A record of the journal cannot be read: a newer hub wrote it.
-    #[error("a record of the journal cannot be read")]
-    Decode(#[from] DecodeError),
 }
 
 impl Journal {
     /// The journal on the bus and its projection in the store.
-    pub fn new(bus: Bus, store: Store) -> Arc<Self> {
-        Arc::new(Self { bus, store, generation: AtomicU64::new(0), followed: watch::Sender::new(false) })
+    pub fn new(bus: Bus, store: Store, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { bus, store, metrics, generation: AtomicU64::new(0), followed: watch::Sender::new(false) })
     }
 
     /// A number that grows whenever something in the records changed.
@@ -86,11 +86,10 @@ impl Journal {
         let mut tries = 0;
         loop {
             let last = self.bus.last_of(StreamName::Journal, &subject).await?;
-            let (behind, rev) = match &last {
-                Some(stored) => (stored.seq, read(stored)?.rev),
-                None => (0, 0),
-            };
-            record.rev = rev + 1;
+            let behind = last.as_ref().map_or(0, |stored| stored.seq);
+            // It grows also where the last record cannot be read, or the whole journal was lost and begun anew.
+            let now = clock::now().as_millis().unsigned_abs();
+            record.rev = last.and_then(|stored| read(&stored).ok()).map_or(now, |last| now.max(last.rev + 1));
             let id = format!("{subject}.{}", record.rev);
             let ttl = ttl(&record.body);
             let sent =
@@ -122,7 +121,18 @@ impl Journal {
                     created: bounds.created.clone(),
                     seq: last.seq,
                 };
-                let records = batch.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+                let (mut records, mut parked) = (vec![], vec![]);
+                for stored in &batch {
+                    match read(stored) {
+                        Ok(record) => records.push(record),
+                        Err(error) => {
+                            tracing::error!(%error, subject = stored.subject, "what is in the journal is no record of ours");
+                            self.metrics.parked.get_or_create(&Of { of: "journal" }).inc();
+                            parked.push(set_aside(self.bus.workspace(), StreamName::Journal, stored, &error));
+                        }
+                    }
+                }
+                self.store.park(&parked).await?;
                 self.store.apply_records(&records, Some(&cursor)).await?;
                 self.generation.fetch_add(1, Ordering::AcqRel);
                 continue;

@@ -64,8 +64,8 @@ async fn serve(
     let tasks = TaskTracker::new();
     let owners = Arc::new(Owners::new(store.clone()));
     let live = Arc::new(Live::new(bus.clone(), store.clone(), Arc::clone(&owners), Arc::clone(&metrics)));
-    let journal = Journal::new(bus.clone(), store.clone());
-    let audit = Audit::new(bus.clone(), store.clone());
+    let journal = Journal::new(bus.clone(), store.clone(), Arc::clone(&metrics));
+    let audit = Audit::new(bus.clone(), store.clone(), Arc::clone(&metrics));
     let authn = Arc::new(Authn::new(store.clone(), Arc::clone(&journal), config.workspace.clone())?);
     let actions = Actions::new(
         bus.clone(),

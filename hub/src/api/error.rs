@@ -160,7 +160,7 @@ impl From<JournalError> for ApiError {
         match error {
             JournalError::Bus(error) => error.into(),
             JournalError::Store(error) => error.into(),
-            JournalError::Encode(_) | JournalError::Decode(_) => Self::internal(&error),
+            JournalError::Encode(_) => Self::internal(&error),
         }
     }
 }

@@ -180,6 +180,15 @@ impl Bus {
         }))
     }
 
+    /// The message at a sequence of a stream, if it is still there.
+    ///
+    /// # Errors
+    /// [`BusError`].
+    pub async fn message_at(&self, stream: StreamName, seq: u64) -> Result<Option<Stored>, BusError> {
+        let mut reader = self.range(stream, seq, seq, vec![]);
+        Ok(reader.next_batch(1).await?.pop())
+    }
+
     /// Publishes to a stream and waits for its ack; only if the last message of that subject is the one at sequence
     /// `behind` (0 for none). With a `ttl` the stream forgets it after that time. Returns the new sequence.
     ///

@@ -167,6 +167,18 @@ impl Store {
         self.write("writing sessions and nodes", &sql, vars).await.map(drop)
     }
 
+    /// Keeps payloads that could not be read, of a stream that has no batches of its own.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn park(&self, parked: &[ParkedRow]) -> Result<(), StoreError> {
+        if parked.is_empty() {
+            return Ok(());
+        }
+        let batch = MessageBatch { parked: parked.to_vec(), ..MessageBatch::default() };
+        self.apply_messages(&batch).await
+    }
+
     /// How far a stream has been read; none if never.
     ///
     /// # Errors

@@ -1,7 +1,5 @@
 //! A hub as its users run it: the binary, a real nats-server, and a node played by the test over the bus's contract.
 
-#![allow(dead_code, reason = "each test file uses its part of this")]
-
 use std::path::PathBuf;
 use std::process::Command as Program;
 use std::sync::{Arc, Mutex};
