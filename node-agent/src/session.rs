@@ -206,7 +206,8 @@ impl Task {
             ops: FuturesUnordered::new(),
             controls: Controls::default(),
             unwritten: Unwritten::default(),
-            acknowledged: Acknowledged { to: read_to, ..Default::default() },
+            // What was on disk before is acknowledged again: the provider may not have heard it.
+            acknowledged: Acknowledged::default(),
         };
         (task, handle)
     }
