@@ -225,7 +225,11 @@ impl Task {
                 self.change(Effect::Snapshot).await?;
                 self.attach();
             }
-            Begin::Attach => self.attach(),
+            Begin::Attach => {
+                // Messages may have come after the last snapshot on disk.
+                self.unwritten.is_snapshot_due = true;
+                self.attach();
+            }
         }
         let mut freed = self.context.meter.freed();
         let mut batch = Vec::with_capacity(BATCH);
