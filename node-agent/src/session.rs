@@ -206,7 +206,8 @@ impl Task {
             ops: FuturesUnordered::new(),
             controls: Controls::default(),
             unwritten: Unwritten::default(),
-            acknowledged: Acknowledged { to: read_to, ..Default::default() },
+            // What was on disk before is acknowledged again: the provider may not have heard it.
+            acknowledged: Acknowledged::default(),
         };
         (task, handle)
     }
@@ -224,7 +225,11 @@ impl Task {
                 self.change(Effect::Snapshot).await?;
                 self.attach();
             }
-            Begin::Attach => self.attach(),
+            Begin::Attach => {
+                // Messages may have come after the last snapshot on disk.
+                self.unwritten.is_snapshot_due = true;
+                self.attach();
+            }
         }
         let mut freed = self.context.meter.freed();
         let mut batch = Vec::with_capacity(BATCH);

@@ -251,6 +251,39 @@ async fn a_server_that_stands_still_is_waited_for() {
     assert_exactly_once(&mesh.wait_for_messages(&id, COUNT).await);
 }
 
+/// Promise: an agent whose runtime waits until what it told is taken does not wait for ever after the node agent was
+/// killed: what is on disk is acknowledged again.
+#[tokio::test]
+async fn what_is_on_disk_is_acknowledged_again() {
+    // More than the echo provider keeps without an acknowledgement.
+    const COUNT: u64 = 9_000;
+    let mut mesh = Mesh::start(&echo("flood", &[&format!("flood {COUNT}")])).await;
+    let id = mesh.spawn("flood").await;
+    mesh.wait_for_session(&id, "all is said", |session| session.last_seq == COUNT).await;
+    mesh.kill_node();
+    mesh.start_node();
+    mesh.wait_for_node().await;
+    mesh.must(mesh.inject_of(&id, "go on")).await;
+    mesh.wait_for_session(&id, "it goes on", |session| session.last_seq == COUNT + 2).await;
+}
+
+/// Promise: the last snapshot knows of the last message, also where the node agent was killed between the two.
+#[tokio::test]
+async fn a_snapshot_that_was_not_written_is_written_after_a_restart() {
+    // A second flood within a second of the first: its snapshot is due, and not written.
+    let mut mesh = Mesh::start(&echo("talk", &[])).await;
+    let id = mesh.spawn("talk").await;
+    for round in 1..=5 {
+        mesh.must(mesh.inject_of(&id, "one")).await;
+        mesh.must(mesh.inject_of(&id, "two")).await;
+        mesh.wait_for_messages(&id, 4 * round).await;
+        mesh.kill_node();
+        mesh.start_node();
+        mesh.wait_for_session(&id, "all is in the snapshot", |session| session.last_seq == 4 * round).await;
+        mesh.wait_for_node().await;
+    }
+}
+
 /// Promise: nobody else uses a node's data at the same time.
 #[tokio::test]
 async fn a_second_node_agent_over_the_same_data_does_not_start() {
