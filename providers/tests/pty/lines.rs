@@ -109,6 +109,26 @@ async fn a_session_finds_where_it_is() {
 }
 
 #[tokio::test]
+async fn a_program_runs_as_it_would_without_us() {
+    let stage = Stage::new().await;
+    let mut plain = script(Protocol::Lines, "umask; pwd; echo $PWD; ulimit -n; ulimit -c; nice; kill -l | wc -l");
+    plain.cwd = Some(stage.dir.path().into());
+    let mut session = stage.spawn(plain.clone()).await;
+    session.end().await;
+    let by_hand = std::process::Command::new(&plain.command[0])
+        .args(&plain.command[1..])
+        .current_dir(stage.dir.path())
+        .output()
+        .unwrap();
+    let by_hand: Vec<String> = String::from_utf8(by_hand.stdout).unwrap().lines().map(Into::into).collect();
+    assert_eq!(session.messages(), by_hand);
+    // And with no file of ours open: the three streams, and the folder that is being listed.
+    let mut session = stage.spawn(profile(Protocol::Lines, &["ls", "-1", "/proc/self/fd"])).await;
+    session.end().await;
+    assert_eq!(session.messages(), ["0", "1", "2", "3"]);
+}
+
+#[tokio::test]
 async fn a_second_spawn_with_the_same_id_is_the_same_session() {
     use providers::AgentProvider;
     let stage = Stage::new().await;
