@@ -23,6 +23,7 @@ use super::link::Link;
 use super::log::{Block, Decoder, Kind, LogError, LogReader};
 use super::protocol::{Call, FromHolder, ToHolder};
 use super::record::{Exit, Note, unpack};
+use super::recovery::Found;
 use crate::clock;
 use crate::provider::{AgentEvent, DeltaDraft, InjectOutcome, MessageDraft, News, Position, ProviderError};
 
@@ -156,9 +157,14 @@ impl Feed {
                 }
                 continue;
             }
-            if let Err(error) = self.entry.recover().await {
-                tracing::error!(session_id = %self.entry.id, %error, "a session could not be brought to its end");
-                return;
+            match self.entry.recover().await {
+                Ok(Found::Ended(_)) => {}
+                // Somebody else looks whether it is; look again.
+                Ok(Found::Held) => continue,
+                Err(error) => {
+                    tracing::error!(session_id = %self.entry.id, %error, "a session could not be brought to its end");
+                    return;
+                }
             }
             return match self.read_files().await {
                 Ok(()) => {}

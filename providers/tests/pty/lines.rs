@@ -22,7 +22,7 @@ async fn every_line_is_told_exactly_once() {
     again.end().await;
     assert_eq!(again.seen, seen, "told again, it is the same");
     // From any place, what is behind it.
-    for event in seen.iter().step_by(501) {
+    for event in seen.iter().take(seen.len() - 1).step_by(501) {
         let mut rest = stage.session(&id, event.position).await;
         rest.end().await;
         let expected: Vec<_> = seen.iter().filter(|e| e.position > event.position).cloned().collect();
