@@ -36,6 +36,11 @@ pub(crate) fn environment(
         set("MOSAIC_PARENT_SESSION_ID", OsStr::new(parent.as_str()));
     }
     set("MOSAIC_SOCKET", spec.agent_socket.as_os_str());
+    // Ours says where we are.
+    all.remove(OsStr::new("OLDPWD"));
+    if let Some(cwd) = &spec.cwd {
+        all.insert("PWD".into(), cwd.into());
+    }
     if !["LC_ALL", "LC_CTYPE", "LANG"].iter().any(|name| all.contains_key(OsStr::new(name))) {
         all.insert("LANG".into(), "C.UTF-8".into());
     }
@@ -58,7 +63,7 @@ mod tests {
             parent_session_id: Some(SessionId::new("01JD8Z2V9Q0000000000000001").unwrap()),
             profile: "p".into(),
             command: vec!["true".into()],
-            cwd: None,
+            cwd: Some("/srv/project".into()),
             protocol: Protocol::Lines,
             size: DEFAULT_SIZE,
             stop: StopRule::default(),
@@ -81,7 +86,15 @@ mod tests {
 
     #[test]
     fn the_nodes_secrets_and_its_terminal_stay_with_the_node() {
-        let own = [("MOSAIC_TOKEN", "s3"), ("TMUX", "x"), ("TERM", "dumb"), ("HOME", "/root"), ("LANG", "de_DE.UTF-8")];
+        let own = [
+            ("MOSAIC_TOKEN", "s3"),
+            ("PWD", "/opt/node"),
+            ("OLDPWD", "/opt"),
+            ("TMUX", "x"),
+            ("TERM", "dumb"),
+            ("HOME", "/root"),
+            ("LANG", "de_DE.UTF-8"),
+        ];
         assert_eq!(
             text(&own, &[("KEY", "v"), ("HOME", "/h")], &[("MOSAIC_NODE", "n1")]),
             [
@@ -93,6 +106,7 @@ mod tests {
                 "MOSAIC_PARENT_SESSION_ID=01JD8Z2V9Q0000000000000001",
                 "MOSAIC_SESSION_ID=01JD8Z2V9Q0000000000000000",
                 "MOSAIC_SOCKET=/s/agent.sock",
+                "PWD=/srv/project",
                 "TERM=xterm-256color",
             ]
         );

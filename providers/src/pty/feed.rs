@@ -21,8 +21,9 @@ use super::entry::Entry;
 use super::interpret::{ChildInterpreter, Interpreter, end_with_parent};
 use super::link::Link;
 use super::log::{Block, Decoder, Kind, LogError, LogReader};
-use super::protocol::{FromHolder, ToHolder};
+use super::protocol::{Call, FromHolder, ToHolder};
 use super::record::{Exit, Note, unpack};
+use super::recovery::Found;
 use crate::clock;
 use crate::provider::{AgentEvent, DeltaDraft, InjectOutcome, MessageDraft, News, Position, ProviderError};
 
@@ -32,6 +33,8 @@ pub(crate) const FEED_CAPACITY: usize = 256;
 const DELTA_AFTER: Duration = Duration::from_millis(200);
 /// How long acknowledgements are collected before they are passed on.
 const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(20);
+/// How long a subscriber may take to acknowledge the end before its holder is left to leave by itself.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// How long to wait before a holder that lives but does not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Blocks read from files at a time.
@@ -134,7 +137,7 @@ impl Feed {
         loop {
             match Link::connect(self.entry.dir.path()).await {
                 Ok(link) => match self.follow(link).await {
-                    Ok(Stop::Over) => return,
+                    Ok(Stop::Over) => return self.take_leave().await,
                     Ok(Stop::Disconnected) => {}
                     Err(error) => return self.give_up(&error),
                 },
@@ -154,14 +157,35 @@ impl Feed {
                 }
                 continue;
             }
-            if let Err(error) = self.entry.recover().await {
-                tracing::error!(session_id = %self.entry.id, %error, "a session could not be brought to its end");
-                return;
+            match self.entry.recover().await {
+                Ok(Found::Ended(_)) => {}
+                // Somebody else looks whether it is; look again.
+                Ok(Found::Held) => continue,
+                Err(error) => {
+                    tracing::error!(session_id = %self.entry.id, %error, "a session could not be brought to its end");
+                    return;
+                }
             }
             return match self.read_files().await {
                 Ok(()) => {}
                 Err(error) => self.give_up(&error),
             };
+        }
+    }
+
+    /// Tells the holder of a session that has ended that it is needed no more, once the subscriber has the end.
+    async fn take_leave(self) {
+        let Self { entry, events, subject, told, .. } = self;
+        // The end is the last event, so the subscriber sees that nothing comes behind it.
+        drop(events);
+        if !matches!(&subject, Subject::Session(interpreter) if interpreter.has_ended()) {
+            return;
+        }
+        let mut acknowledged = entry.acknowledged();
+        let has_all = acknowledged.wait_for(|position| *position >= told);
+        if matches!(tokio::time::timeout(TAKEN_WITHIN, has_all).await, Ok(Ok(_))) {
+            // A holder that does not hear it leaves by itself.
+            let _ = entry.call(Call::Leave, TAKEN_WITHIN).await;
         }
     }
 

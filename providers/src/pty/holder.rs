@@ -41,7 +41,6 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -108,7 +107,6 @@ pub(crate) fn run(dir: &Path, program: &[OsString]) -> ExitCode {
     close_inherited();
     // Fails only where it is one already; then it has its own session all the same.
     let _ = rustix::process::setsid();
-    rustix::process::umask(Mode::from_raw_mode(0o077));
     match start(dir, program) {
         Ok(mut session) => {
             say(&Ready::Holding);

@@ -335,6 +335,52 @@ mod tests {
             prop_assert_eq!(decoder.offset(), 7 + bytes.len() as u64);
         }
 
+        /// After a crash that cut the last segment anywhere, or left nonsense behind it, all blocks before that are there,
+        /// no others, and writing goes on behind them.
+        #[test]
+        fn a_cut_log_is_recovered(
+            blocks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..30),
+            cut in any::<prop::sample::Index>(),
+            nonsense in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let size = TerminalSize { cols: 80, rows: 24 };
+            let limits = LogLimits { segment_bytes: 200, ..LogLimits::default() };
+            let mut writer = LogWriter::create(dir.path(), limits, size).unwrap();
+            let mut ends = vec![0];
+            for block in &blocks {
+                ends.push(writer.append(Kind::Output, 1, block).unwrap());
+            }
+            let base = writer.last_segment();
+            let (_, path) = segments(dir.path()).unwrap().pop().unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let kept = cut.index(bytes.len() + 1);
+            bytes.truncate(kept);
+            bytes.extend_from_slice(&nonsense);
+            std::fs::write(&path, &bytes).unwrap();
+
+            // Whole blocks of the last segment that were kept. Nonsense may happen to be what was cut off.
+            let sound = |end: &u64| *end <= base || SEGMENT_HEADER as u64 + (end - base) <= kept as u64;
+            let least = ends.iter().filter(|end| sound(end)).count() - 1;
+            let mut writer = LogWriter::recover(dir.path(), limits).unwrap();
+            if least == 0 && kept < SEGMENT_HEADER && base == 0 && writer.is_none() {
+                return Ok(());
+            }
+            let writer = writer.as_mut().unwrap();
+            let whole = ends.iter().position(|end| *end == writer.end()).unwrap();
+            prop_assert!(whole >= least && (whole == least || !nonsense.is_empty()));
+            writer.append(Kind::Exit, 2, b"end").unwrap();
+            let output: u64 = blocks[..whole].iter().map(|block| block.len() as u64).sum();
+            prop_assert_eq!(writer.output(), output);
+
+            let mut reader = LogReader::open(dir.path(), 0).unwrap();
+            for block in &blocks[..whole] {
+                prop_assert_eq!(&reader.next().unwrap().unwrap().data, block);
+            }
+            prop_assert_eq!(reader.next().unwrap().unwrap().kind, Kind::Exit);
+            prop_assert_eq!(reader.next().unwrap(), None);
+        }
+
         /// A changed byte never gives a block that was not written.
         #[test]
         fn damage_is_noticed(data in prop::collection::vec(any::<u8>(), 0..100), at in any::<prop::sample::Index>(), by in 1u8..) {

@@ -3,7 +3,7 @@
 use bus_schema::Status;
 use providers::{AgentProvider, End, Position, Protocol, ProviderError};
 
-use crate::harness::{Stage, ada, new_id, process, profile, request, script};
+use crate::harness::{Stage, ada, new_id, process, profile, request, script, wait_until};
 
 async fn end_of(stage: &Stage, run: &str) -> End {
     let mut session = stage.spawn(script(Protocol::Lines, run)).await;
@@ -115,6 +115,24 @@ async fn a_kill_breaks_into_a_termination() {
     let report = stage.provider.kill(&session.id, &ada()).await.unwrap();
     assert_eq!(report.survivors, []);
     assert_eq!(session.end().await.status, Status::Killed);
+}
+
+#[tokio::test]
+async fn a_holder_leaves_when_the_end_is_acknowledged() {
+    let stage = Stage::new().await;
+    let mut session = stage.spawn(script(Protocol::Lines, "echo one; read x")).await;
+    session.message("one").await;
+    let holder = stage.pid(&session.id, "holder");
+    stage.provider.terminal_input(&session.id, b"\n", &ada()).await.unwrap();
+    session.end().await;
+    let gone = async || process(holder).map_or(Ok(()), |state| Err(format!("{state:?}")));
+    let left = tokio::time::timeout(std::time::Duration::from_secs(20), wait_until("the holder leaves", gone)).await;
+    assert!(left.is_ok(), "the holder stays although nobody needs it");
+    assert!(!stage.session_dir(&session.id).join("holder.sock").exists());
+    // The files tell the rest.
+    let mut again = stage.session(&session.id, Position::default()).await;
+    again.end().await;
+    assert_eq!(again.seen, session.seen);
 }
 
 #[tokio::test]

@@ -96,6 +96,32 @@ async fn a_flood_can_be_killed_while_it_waits() {
 }
 
 #[tokio::test]
+async fn a_disk_that_takes_nothing_stops_the_agent_and_loses_nothing() {
+    let stage = Stage::limited(LogLimits { unacknowledged_bytes: 64 * 1024 * KIB, ..small() }).await;
+    let mut session = stage.spawn(script(Protocol::Lines, "echo ready; read x; seq 1 100000")).await;
+    session.message("ready").await;
+    // The next segment cannot be begun: as on a disk that is full.
+    let (log, away) = (stage.session_dir(&session.id).join("log"), stage.session_dir(&session.id).join("away"));
+    std::fs::rename(&log, &away).unwrap();
+    stage.provider.terminal_input(&session.id, b"\n", &ada()).await.unwrap();
+    let (pid, mut last) = (stage.pid(&session.id, "child"), (0, Instant::now()));
+    wait_until("the agent waits", async || {
+        let ticks = process(pid).map_or(0, |(_, ticks)| ticks);
+        if ticks != last.0 {
+            last = (ticks, Instant::now());
+        }
+        if last.1.elapsed() > Duration::from_millis(600) { Ok(()) } else { Err(format!("{ticks} ticks")) }
+    })
+    .await;
+    assert!(process(pid).is_some(), "the agent has ended, so its output was taken from it");
+    std::fs::rename(&away, &log).unwrap();
+    session.end().await;
+    let mut expected: Vec<String> = (1..=100_000).map(|n| n.to_string()).collect();
+    expected.insert(0, "ready".into());
+    assert!(session.messages() == expected, "{} lines", session.messages().len());
+}
+
+#[tokio::test]
 async fn the_rate_is_bounded() {
     let limits = LogLimits { bytes_per_second: 100 * KIB, ..LogLimits::default() };
     let stage = Stage::limited(limits).await;

@@ -115,7 +115,8 @@ async fn a_message_is_not_handed_over_again_after_a_restart() {
 }
 
 async fn a_dead_holder_ends_its_session(mut stage: Stage, watched: bool) {
-    let run = "( setsid bash --norc -c 'trap \"\" HUP TERM; exec sleep 1000' & ); echo ready; trap '' HUP; while :; do sleep 1; done";
+    // Both shrug off the hang-up before anybody is told that they are there.
+    let run = "trap '' HUP; ( setsid bash --norc -c 'trap \"\" TERM; echo ready; exec sleep 1000' & ); while :; do sleep 1; done";
     let mut session = stage.spawn(script(Protocol::Lines, run)).await;
     session.message("ready").await;
     let (id, holder, child) = (session.id.clone(), stage.pid(&session.id, "holder"), stage.pid(&session.id, "child"));
