@@ -1,5 +1,5 @@
 //! The only unsafe code of the project: two things about file descriptors that no safe wrapper offers.
-#![allow(unsafe_code, reason = "see each SAFETY comment")]
+#![expect(unsafe_code, reason = "see each SAFETY comment")]
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};

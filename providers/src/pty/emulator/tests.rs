@@ -1,3 +1,5 @@
+//! What the emulator answers, signals and shows, over any bytes and any cuts between them.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The interpreter over recorded logs: the same messages whatever the cuts, and wherever it is begun again.
+
 use bus_schema::{Delivery, InjectMode, Operator, Status, UserId};
 use proptest::prelude::*;
 

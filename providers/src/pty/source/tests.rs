@@ -1,3 +1,5 @@
+//! The records that CLIs keep of their own conversations, as they grow, are cut short or replaced.
+
 use std::io::Write;
 
 use serde_json::json;

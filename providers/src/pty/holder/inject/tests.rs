@@ -1,3 +1,5 @@
+//! Injection played on a stage of our own: a program at a terminal, and a clock that the test moves.
+
 use bus_schema::{Operator, TerminalSize, UserId};
 
 use super::*;

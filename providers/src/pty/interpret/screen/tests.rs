@@ -1,3 +1,5 @@
+//! What the screen source finds as messages, and what it takes for furniture.
+
 use super::*;
 
 fn screen() -> Screen {
