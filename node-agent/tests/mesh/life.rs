@@ -1,6 +1,6 @@
 //! The life of sessions, seen from the bus.
 
-use bus_schema::{Action, Command, Delivery, NodeStatus, Outcome, RefusalCode, Role, Status};
+use bus_schema::{Action, Command, Delivery, NodeStatus, Outcome, RefusalCode, Role, Session, Status};
 use testkit::wait_until;
 
 use crate::harness::{Mesh, SOON, echo};
@@ -9,9 +9,10 @@ use crate::harness::{Mesh, SOON, echo};
 async fn a_session_lives_and_its_messages_are_on_the_bus() {
     let mesh = Mesh::start(&echo("talk", &["hello", "wait for me"])).await;
     let id = mesh.spawn("talk").await;
-    let session = mesh.wait_for_session(&id, "it waits", |s| s.status == Status::Waiting && s.last_seq == 1).await;
+    let asks = |s: &Session| s.attention.as_ref().is_some_and(|a| a.text == "for me");
+    let waits = |s: &Session| s.status == Status::Waiting && s.last_seq == 1;
+    let session = mesh.wait_for_session(&id, "it waits and asks", |s| waits(s) && asks(s)).await;
     assert_eq!((session.profile.as_deref(), session.provider.as_str()), (Some("talk"), "echo"));
-    assert_eq!(session.attention.as_ref().unwrap().text, "for me");
     assert_eq!(session.metadata["spawnedBy"]["name"], "Ada");
     let messages = mesh.wait_for_messages(&id, 1).await;
     assert_eq!((messages[0].content.as_str(), &messages[0].role), ("hello", &Role::Agent));
