@@ -431,6 +431,9 @@ impl Task {
         self.write_rest(true)?;
         self.append_over()?;
         self.commit()?;
+        // All of it is on our disk: the runtime need not keep anything for us, nor a holder wait.
+        let acknowledge = self.provider.acknowledge(&self.id, self.outbox.position());
+        let _ = tokio::time::timeout(ASK_DEADLINE, acknowledge).await;
         self.outbox.files().close();
         self.asks.close();
         self.answer_rest();
