@@ -222,6 +222,7 @@ impl Task {
         match begin {
             Begin::Spawn { spawn, by, request, reply } => self.spawn(*spawn, by, *request, reply).await?,
             Begin::Adopt => {
+                self.attach.newborn = Some(Instant::now());
                 self.change(Effect::Snapshot).await?;
                 self.attach();
             }
