@@ -261,6 +261,7 @@ impl Actions {
             pause_first: body.pause_first,
             data: body.data,
             size: body.size,
+            answer: None,
         };
         let reply = self.bus.command(&command, &asker.request_id, COMMAND_DEADLINE).await?;
         if let Some(session) = &reply.session {

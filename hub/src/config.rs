@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use bus_schema::WorkspaceId;
-use hub_store::{Secret, StoreConfig, StoreLocation};
+use bus_schema::{Secret, WorkspaceId};
+use hub_store::{StoreConfig, StoreLocation};
 use serde::Deserialize;
 
 /// Everything the hub can be told, as it stands in the file.

@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bus_schema::{NodeId, WorkspaceId};
-use providers::{Profile, Protocol};
+use providers::Profile;
 use serde::Deserialize;
 
 pub use self::read::Problem;
@@ -375,15 +375,10 @@ fn shorten(key: &str) -> String {
 fn shell(env: &BTreeMap<String, String>) -> Profile {
     let program = env.get("SHELL").filter(|shell| shell.starts_with('/')).cloned();
     Profile {
-        name: SHELL.into(),
-        provider: "pty".into(),
-        command: vec![program.unwrap_or_else(|| "/bin/sh".into()), "-l".into()],
-        protocol: Protocol::Terminal,
         cwd: env.get("HOME").map(Into::into),
-        env: BTreeMap::new(),
-        size: None,
         title: Some("shell".into()),
         agent_type: Some("shell".into()),
         stop: providers::StopRule { signal: "HUP".into(), ..Default::default() },
+        ..Profile::new(SHELL, [program.unwrap_or_else(|| "/bin/sh".into()), "-l".into()])
     }
 }

@@ -190,7 +190,7 @@ fn record(state: &mut State, step: &Step, n: usize, log: &mut Vec<Record>) {
         Step::Told(status) => state.apply(now, told(status.clone())),
         Step::Turn(turn) => state.apply(now, News::Turn(turn.clone())),
         Step::Attention(is_needed) => {
-            let attention = Attention { kind: AttentionKind::Question, text: "well?".into(), since: now };
+            let attention = Attention::new(AttentionKind::Question, "well?", now);
             state.apply(now, News::Attention(is_needed.then_some(attention)))
         }
         Step::Fact(key, value) => {

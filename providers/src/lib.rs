@@ -13,7 +13,7 @@ mod provider;
 pub mod pty;
 mod registry;
 
-pub use profile::{Profile, ProfileError, Protocol, StopRule};
+pub use profile::{ContainerLimits, Profile, ProfileError, Protocol, StopRule};
 pub use provider::{
     AgentEvent, AgentProvider, Appeared, Child, DeltaDraft, End, EventStream, InjectOutcome, MessageDraft, News,
     OperatorMessage, Position, ProviderError, ProviderHealth, SessionInfo, SpawnRequest, TerminalPiece,

@@ -26,7 +26,7 @@ mod sessions;
 mod value;
 
 pub use audit::AuditFilter;
-pub use config::{Secret, StoreConfig, StoreLocation};
+pub use config::{StoreConfig, StoreLocation};
 pub use db::{Opened, Store};
 pub use error::StoreError;
 pub use ingest::{Cursor, MessageBatch, MessageRow, NodeRow, ParkedRow, ReceiptRow, SessionRow, StateBatch};

@@ -151,6 +151,7 @@ impl Mesh {
             pause_first: false,
             data: None,
             size: None,
+            answer: None,
         }
     }
 

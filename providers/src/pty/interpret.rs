@@ -206,7 +206,7 @@ impl Interpreter {
         let size = self.kept.size.take();
         telling.tell(News::Terminal(TerminalPiece { offset, data: data.to_vec().into(), size }));
         match self.protocol {
-            Protocol::Lines | Protocol::Jsonl => {
+            Protocol::Lines | Protocol::Jsonl | Protocol::Acp => {
                 for line in self.kept.lines.feed(data) {
                     self.tell_line(&line, telling);
                 }
@@ -231,7 +231,7 @@ impl Interpreter {
     fn tell_line(&mut self, line: &lines::Line, telling: &mut Telling) {
         let mut voice = match self.protocol {
             Protocol::Jsonl => Voice::of_json(&line.bytes).unwrap_or_else(|| Voice::of_line(line, "jsonl")),
-            Protocol::Lines | Protocol::Terminal => Voice::of_line(line, "lines"),
+            Protocol::Lines | Protocol::Acp | Protocol::Terminal => Voice::of_line(line, "lines"),
         };
         if line.dropped > 0 {
             voice.metadata.insert("lineCut".into(), true.into());

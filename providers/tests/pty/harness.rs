@@ -37,18 +37,7 @@ pub fn ada() -> Operator {
 
 /// A profile that runs this.
 pub fn profile(protocol: Protocol, command: &[&str]) -> Profile {
-    Profile {
-        name: "test".into(),
-        provider: "pty".into(),
-        command: command.iter().map(|word| (*word).to_owned()).collect(),
-        protocol,
-        cwd: None,
-        env: Default::default(),
-        size: None,
-        title: None,
-        agent_type: None,
-        stop: Default::default(),
-    }
+    Profile { protocol, ..Profile::new("test", command.iter().copied()) }
 }
 
 /// A profile that runs a line of bash.

@@ -373,7 +373,7 @@ impl Job {
         let text = sanitised(&self.message.content);
         match view.protocol {
             Protocol::Lines => return Ok(format!("{text}\n").into_bytes()),
-            Protocol::Jsonl => return Ok(json_line(&self.message)),
+            Protocol::Jsonl | Protocol::Acp => return Ok(json_line(&self.message)),
             Protocol::Terminal => {}
         }
         if view.bracketed.is_some() {

@@ -164,7 +164,7 @@ fn set_modes(file: &File, protocol: Protocol) -> io::Result<()> {
     modes.input_modes.insert(InputModes::IUTF8);
     match protocol {
         Protocol::Terminal => {}
-        Protocol::Lines | Protocol::Jsonl => {
+        Protocol::Lines | Protocol::Jsonl | Protocol::Acp => {
             modes.local_modes.remove(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON);
             modes.special_codes[SpecialCodeIndex::VMIN] = 1;
             modes.special_codes[SpecialCodeIndex::VTIME] = 0;

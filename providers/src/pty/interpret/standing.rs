@@ -70,7 +70,7 @@ impl Standing {
 
     /// Somebody is needed, or no longer.
     pub fn attention(&mut self, kind: Option<AttentionKind>, text: String, since: Timestamp) -> Vec<News> {
-        let attention = kind.map(|kind| Attention { kind, text, since });
+        let attention = kind.map(|kind| Attention::new(kind, text, since));
         self.attention_news(attention)
     }
 
@@ -118,7 +118,7 @@ impl Standing {
         }
         self.grade = Grade::Program;
         let text = report.text.clone().unwrap_or_default();
-        let attention = |kind| Some(Attention { kind, text: text.clone(), since: at });
+        let attention = |kind| Some(Attention::new(kind, text.clone(), at));
         match report.state {
             ProgramState::Idle => self.turn_news(Turn::Idle, None),
             ProgramState::Done => self.turn_news(Turn::Idle, None),
