@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bus_schema::{Operator, SessionId, UserId};
+use bus_schema::{InjectMode, MessageId, Operator, SessionId, UserId};
 use providers::pty::{ContainmentChoice, LogLimits, PtyConfig, PtyProvider};
 use providers::{
-    AgentEvent, AgentProvider, End, EventStream, MessageDraft, News, Position, Profile, Protocol, SpawnRequest,
+    AgentEvent, AgentProvider, End, EventStream, MessageDraft, News, OperatorMessage, Position, Profile, Protocol,
+    SpawnRequest,
 };
 
 /// How long anything may take that a test waits for. Long, because the machine may be busy.
@@ -33,6 +34,11 @@ pub fn new_id() -> SessionId {
 /// Who does things in tests.
 pub fn ada() -> Operator {
     Operator { id: UserId::new("u-ada").unwrap(), name: "Ada".into() }
+}
+
+/// A message of Ada's.
+pub fn message(id: &str, content: &str, mode: InjectMode) -> OperatorMessage {
+    OperatorMessage { message_id: MessageId::new(id).unwrap(), operator: ada(), content: content.into(), mode }
 }
 
 /// A profile that runs this.
