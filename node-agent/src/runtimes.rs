@@ -62,6 +62,14 @@ impl Runtimes {
         Ok(Self { registry, pty, echo })
     }
 
+    /// Sends home what only waits to tell the end of a session.
+    ///
+    /// # Errors
+    /// [`ProviderError::Deadline`] if something stays.
+    pub async fn dismiss_ended(&self) -> Result<(), ProviderError> {
+        self.pty.dismiss_ended().await
+    }
+
     /// Lets them go. What their sessions are to outlive them, do.
     pub async fn shutdown(&self) {
         self.pty.shutdown().await;

@@ -222,6 +222,7 @@ impl Task {
         match begin {
             Begin::Spawn { spawn, by, request, reply } => self.spawn(*spawn, by, *request, reply).await?,
             Begin::Adopt => {
+                self.attach.newborn = Some(Instant::now());
                 self.change(Effect::Snapshot).await?;
                 self.attach();
             }
@@ -435,6 +436,9 @@ impl Task {
         self.write_rest(true)?;
         self.append_over()?;
         self.commit()?;
+        // All of it is on our disk: the runtime need not keep anything for us, nor a holder wait.
+        let acknowledge = self.provider.acknowledge(&self.id, self.outbox.position());
+        let _ = tokio::time::timeout(ASK_DEADLINE, acknowledge).await;
         self.outbox.files().close();
         self.asks.close();
         self.answer_rest();

@@ -3,7 +3,7 @@
 //! Laws:
 //! 1. It works with a node agent beside it and without one: the runtimes are asked, not the node agent.
 //! 2. Every end has a recorded intent, so the sessions end as `killed` and not as failed.
-//! 3. It returns when they are gone, or says which are not.
+//! 3. It returns when they are gone, with their holders, or says which are not.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -58,6 +58,9 @@ pub async fn stop_sessions(data_dir: &Path, has_echo: bool) -> Result<usize, Sto
     let ended = futures::future::join_all(ends).await;
     let count = ended.len();
     left.extend(ended.into_iter().filter_map(Result::err));
+    if let Err(error) = runtimes.dismiss_ended().await {
+        left.push(chain(&error));
+    }
     runtimes.shutdown().await;
     if left.is_empty() { Ok(count) } else { Err(StopError::Left(left)) }
 }

@@ -147,7 +147,8 @@ impl Model {
             Step::Outcome(which, state) => {
                 if let Some(known) = self.deliveries.get_mut(*which) {
                     let doubt = *state == Delivery::NotKnown && *known == Delivery::Delivered;
-                    if doubt || state.rank() > known.rank() {
+                    let is_ours = matches!(state, Delivery::Accepted | Delivery::Delivered);
+                    if doubt || (!is_ours && state.rank() > known.rank()) {
                         *known = state.clone();
                     }
                 }
@@ -328,6 +329,25 @@ proptest! {
 }
 
 /// The whole table, row by row: a step that must not happen leaves everything as it was.
+/// A runtime cannot take back what the node said, nor say it in its place.
+#[test]
+fn a_runtime_neither_accepts_nor_delivers() {
+    let mut state = new();
+    let message_id = MessageId::new("o1").unwrap();
+    let message = OperatorMessage {
+        message_id: message_id.clone(),
+        operator: ada(),
+        content: "do".into(),
+        mode: InjectMode::Queue,
+    };
+    state.operator_message(&message, time(1));
+    for word in [Delivery::NotKnown, Delivery::Accepted, Delivery::Delivered] {
+        state.delivered(&message_id, &InjectOutcome { state: word, mode: None, reason: None }, time(2));
+        assert_eq!(state.delivery(&message_id), Some(&Delivery::NotKnown));
+    }
+    assert_eq!(state.pending.len(), 1, "it is still asked for");
+}
+
 #[test]
 fn every_status_meets_every_event() {
     for from in Status::ALL {

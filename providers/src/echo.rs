@@ -158,6 +158,8 @@ impl Echo {
         let (inner, parent) = (Arc::downgrade(&self.inner), session.clone());
         self.inner.tasks.spawn(async move {
             while let Some((id, title)) = born.recv().await {
+                // A slow runtime has told of a child for some time before it has it in its table.
+                tokio::time::sleep(Duration::from_millis(parent.birth.delay_ms)).await;
                 let Some(inner) = inner.upgrade() else { return };
                 if let Err(error) = (Echo { inner }).adopt(&parent.birth, id, title) {
                     tracing::error!(error = %error, "echo child cannot begin");

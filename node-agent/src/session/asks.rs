@@ -97,6 +97,11 @@ impl Task {
             }
         };
         answer(reply, self.with_session(told));
+        self.ask_parked().await
+    }
+
+    /// Looks at the commands that waited for the start.
+    pub(super) async fn ask_parked(&mut self) -> Result<(), SessionError> {
         for ask in std::mem::take(&mut self.controls.parked) {
             self.asked(ask).await?;
         }
@@ -127,7 +132,8 @@ impl Task {
             self.refuse_ended(reply);
             return Ok(());
         }
-        if needs.is_some() && matches!(self.feed, Feed::None) {
+        // Nobody knows yet what it can do.
+        if needs.is_some() && (matches!(self.feed, Feed::None) || self.attach.newborn.is_some()) {
             if self.controls.parked.len() < PARKED {
                 self.controls.parked.push_back(Ask { verb, by, reply });
             } else {

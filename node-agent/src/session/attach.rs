@@ -17,6 +17,9 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 /// A runtime whose events stop so often without the end of a session that it says has ended will not tell it any more.
 const SILENT_ENDS: u32 = 5;
 
+/// How long a runtime may take to know a session that was told as another one's child, or that appeared.
+const NEWBORN: Duration = Duration::from_secs(10);
+
 /// Where the events come from.
 pub(super) enum Feed {
     /// Asking the provider for them.
@@ -36,6 +39,8 @@ pub(super) struct Attach {
     pub attempts: u32,
     /// The status the runtime gave the last time.
     status: Option<Status>,
+    /// Since when it is waited for that the runtime knows a session that was only told of.
+    pub newborn: Option<Instant>,
 }
 
 impl Task {
@@ -56,11 +61,17 @@ impl Task {
         match result {
             Ok((info, events)) => {
                 self.feed = Feed::Live(events);
+                self.attach.newborn = None;
                 self.attach.status = Some(info.status.clone());
                 if self.state.learn(info) {
                     self.change(Effect::Snapshot).await?;
                 }
                 self.reconsider_deliveries();
+                self.ask_parked().await
+            }
+            // It was told of before the runtime had it in its table. An end could not be taken back.
+            Err(ProviderError::UnknownSession(_)) if self.attach.newborn.is_some_and(|at| at.elapsed() < NEWBORN) => {
+                self.later();
                 Ok(())
             }
             Err(ProviderError::UnknownSession(_)) => {

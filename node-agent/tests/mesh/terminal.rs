@@ -10,7 +10,7 @@ fn pty(name: &str, command: &[&str], protocol: &str) -> String {
     format!("[[profile]]\nname = {name:?}\ncommand = [{}]\nprotocol = {protocol:?}\n", command.join(", "))
 }
 
-/// The processes of a session, holder and all.
+/// The processes of a session, all but its holder.
 fn processes(id: &SessionId) -> Vec<proc::Stat> {
     proc::with_env(&format!("MOSAIC_SESSION_ID={id}"))
 }
@@ -46,7 +46,18 @@ async fn an_agent_outlives_the_node_agent() {
     wait_until("its processes are gone", SOON, async || processes(&id).is_empty()).await.unwrap();
 }
 
-/// Promise: `stop-sessions` ends all that the node has started, with a node agent beside it and without one.
+/// The holders of a session, by their arguments.
+fn holders(id: &SessionId) -> Vec<u32> {
+    let is_holder = |pid: u32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let arguments = String::from_utf8_lossy(&arguments);
+        arguments.contains("\0holder\0") && arguments.contains(id.as_str())
+    };
+    proc::all().into_iter().filter(|p| p.state != 'Z').map(|p| p.pid).filter(|pid| is_holder(*pid)).collect()
+}
+
+/// Promise: `stop-sessions` ends all that the node has started, with a node agent beside it and without one, and
+/// leaves no process: no holder either that waits to tell the end.
 #[tokio::test]
 async fn sessions_are_put_away_with_and_without_a_node_agent() {
     let profiles = pty("cat", &["cat"], "lines") + &echo("talk", &[]);
@@ -57,7 +68,7 @@ async fn sessions_are_put_away_with_and_without_a_node_agent() {
     let output = mesh.program(&["stop-sessions"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "1 sessions ended");
-    assert_eq!(processes(&first), []);
+    assert_eq!((processes(&first), holders(&first)), (vec![], vec![]));
     let session = mesh.wait_for_session(&first, "it has ended", |session| session.status.is_terminal()).await;
     assert_eq!(session.status, Status::Killed);
     // Echo agents are the node agent's own, and are not touched while it runs.
@@ -66,11 +77,11 @@ async fn sessions_are_put_away_with_and_without_a_node_agent() {
     let second = mesh.spawn("cat").await;
     mesh.wait_for_session(&second, "it runs", |session| session.status == Status::Running).await;
     mesh.node().terminate(SOON).unwrap();
-    assert!(!processes(&second).is_empty(), "it goes on without the node agent");
+    assert!(!processes(&second).is_empty() && !holders(&second).is_empty(), "it goes on without the node agent");
     let output = mesh.program(&["stop-sessions"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "2 sessions ended");
-    assert_eq!(processes(&second), []);
+    assert_eq!((processes(&second), holders(&second)), (vec![], vec![]));
     mesh.start_node();
     for id in [&second, &echo] {
         let session = mesh.wait_for_session(id, "it has ended", |session| session.status.is_terminal()).await;

@@ -11,6 +11,7 @@ use anyhow::{Context, ensure};
 /// Python or its `venv` is missing, or the packages cannot be had.
 pub fn python_with(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     let home = cache_dir()?.join("python").join(name);
+    let _one = one_at_a_time(&home)?;
     let python = home.join("bin/python");
     let done = home.join("complete");
     let wanted = packages.join("\n");
@@ -34,6 +35,7 @@ pub fn python_with(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
 /// npm is missing, or the packages cannot be had.
 pub fn npm_with(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     let home = cache_dir()?.join("npm").join(name);
+    let _one = one_at_a_time(&home)?;
     let done = home.join("complete");
     let wanted = packages.join("\n");
     if std::fs::read_to_string(&done).is_ok_and(|had| had == wanted) {
@@ -48,6 +50,14 @@ pub fn npm_with(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     run(npm.args(packages)).context("install with npm: is Node.js with npm on the PATH?")?;
     std::fs::write(done, wanted)?;
     Ok(home)
+}
+
+/// Held while a folder of the cache is looked at and filled: tests are processes of their own, and begin together.
+fn one_at_a_time(home: &Path) -> anyhow::Result<std::fs::File> {
+    std::fs::create_dir_all(home.parent().context("a folder in the cache")?)?;
+    let lock = std::fs::File::options().create(true).append(true).open(home.with_extension("lock"))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// Where fetched things are kept: `MOSAIC_CACHE`, else `~/.cache/mosaic-mesh`.

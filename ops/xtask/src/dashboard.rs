@@ -39,11 +39,14 @@ impl Dashboard {
         self.install()?;
         let mut hasher = DefaultHasher::new();
         self.sources(&self.dir, &mut hasher)?;
-        let mut fingerprint = hasher.finish();
         if !self.dir.join("dist/index.html").is_file() {
-            fingerprint = fingerprint.wrapping_add(1); // somebody removed it
+            // Somebody removed it, or it was never there.
+            match std::fs::remove_file(self.mark("built")) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
         }
-        self.once("built", fingerprint, "building the page", || self.script("build"))
+        self.once("built", hasher.finish(), "building the page", || self.script("build"))
     }
 
     /// Runs one of its scripts.
@@ -87,6 +90,10 @@ impl Dashboard {
         Ok(npm)
     }
 
+    fn mark(&self, what: &str) -> PathBuf {
+        self.dir.join("node_modules").join(format!(".mosaic-{what}"))
+    }
+
     /// Does something unless its mark says that it was done from the same.
     fn once(
         &self,
@@ -95,7 +102,7 @@ impl Dashboard {
         what: &str,
         work: impl FnOnce() -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let mark = self.dir.join("node_modules").join(format!(".mosaic-{mark}"));
+        let mark = self.mark(mark);
         let fingerprint = fingerprint.to_string();
         if std::fs::read_to_string(&mark).is_ok_and(|text| text == fingerprint) {
             return Ok(());

@@ -115,6 +115,18 @@ impl PtyProvider {
         self.tasks.wait().await;
     }
 
+    /// Sends the holders of sessions that have ended home: what they wait to tell is in their files. For whoever puts
+    /// everything away.
+    ///
+    /// # Errors
+    /// [`ProviderError::Deadline`] if one of them stays.
+    pub async fn dismiss_ended(&self) -> Result<(), ProviderError> {
+        let dismiss = self.entries().into_iter().map(|entry| async move {
+            if entry.is_held() && entry.exit().await.is_some() { holder_gone(&entry).await } else { Ok(()) }
+        });
+        futures::future::join_all(dismiss).await.into_iter().collect()
+    }
+
     /// Brings a session to its end if its holder is dead, without anybody waiting for it.
     fn recover_behind(&self, entry: Arc<Entry>) {
         let stop = self.stop.clone();
@@ -245,6 +257,21 @@ impl Drop for PtyProvider {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Asks the holder of a session that has ended to leave, and waits until it is gone.
+async fn holder_gone(entry: &Entry) -> Result<(), ProviderError> {
+    // One that cannot be asked is leaving, or will be found to stay.
+    let _ = entry.call(Call::Leave, ANSWER_WITHIN).await;
+    let until = tokio::time::Instant::now() + LEAVE_WITHIN;
+    while entry.is_held() {
+        if tokio::time::Instant::now() >= until {
+            let (doing, seconds) = ("waiting for the session's holder to end".into(), LEAVE_WITHIN.as_secs());
+            return Err(ProviderError::Deadline { doing, seconds });
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
 }
 
 async fn forget_child(parent: &Entry, info: SessionInfo) -> Result<(), ProviderError> {
@@ -497,16 +524,7 @@ impl AgentProvider for PtyProvider {
             let status = entry.info().await?.status;
             return Err(ProviderError::WrongState { status, reason: "only what has ended can be forgotten".into() });
         }
-        // A holder that waits for us need not.
-        let _ = entry.call(Call::Leave, ANSWER_WITHIN).await;
-        let until = tokio::time::Instant::now() + LEAVE_WITHIN;
-        while entry.is_held() {
-            if tokio::time::Instant::now() >= until {
-                let (doing, seconds) = ("waiting for the session's holder to end".into(), LEAVE_WITHIN.as_secs());
-                return Err(ProviderError::Deadline { doing, seconds });
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
+        holder_gone(&entry).await?;
         tokio::fs::remove_dir_all(entry.dir.path()).await.map_err(|error| ProviderError::Failed {
             doing: "removing the session's directory".into(),
             source: Some(Box::new(error)),

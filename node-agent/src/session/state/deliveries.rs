@@ -89,6 +89,10 @@ impl State {
     pub fn delivered(&mut self, id: &MessageId, outcome: &InjectOutcome, now: Timestamp) -> Option<Receipt> {
         let at = self.deliveries.iter().position(|known| known.message_id == *id)?;
         let known = self.deliveries.get(at)?;
+        // Only the hub accepts and only the node delivers: from a runtime, neither is news.
+        if matches!(outcome.state, Delivery::Accepted | Delivery::Delivered) {
+            return None;
+        }
         let is_unverified = outcome.state == Delivery::NotKnown && known.state == Delivery::Delivered;
         if !is_unverified && outcome.state.rank() <= known.state.rank() {
             return None;
