@@ -19,11 +19,9 @@
 //! with them, so the few lines that we write are written here.
 
 pub(crate) mod client;
-mod conversation;
+pub(crate) mod conversation;
 mod tool;
 mod wire;
-
-pub(crate) use conversation::{Conversation, Tale};
 
 /// Where these messages were taken from.
 const SOURCE: &str = "acp";

@@ -429,6 +429,13 @@ impl Conversation {
     }
 }
 
+/// A line of the agent is so long that it was not kept.
+pub(crate) fn left_out(start: u64, bytes: u64) -> Tale {
+    let text = format!("a line of {bytes} bytes of the agent is too long and was left out");
+    let facts = Metadata::from_iter([("lineBytes".to_owned(), bytes.into())]);
+    Tale::Say(key_of(start), system(&text, MessageKind::Status, facts))
+}
+
 /// The message that tells what was answered, and by whom.
 fn decided(session: &SessionId, open: &Open, result: &Value, by: Option<&Operator>) -> Tale {
     let option = result.pointer("/outcome/optionId").and_then(Value::as_str);

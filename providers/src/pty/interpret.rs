@@ -32,7 +32,7 @@ use super::lines::{Line, Lines};
 use super::log::{Block, Kind, SegmentHeader, parse_size};
 use super::record::{Exit, Injecting, Input, Note, Typist, unpack};
 use super::report::{Report, Sourced};
-use crate::acp::{Conversation, Tale};
+use crate::acp::conversation::{self, Conversation, Tale};
 use crate::profile::Protocol;
 use crate::provider::{AgentEvent, Child, DeltaDraft, InjectOutcome, MessageDraft, News, Position, TerminalPiece};
 
@@ -389,8 +389,11 @@ impl Interpreter {
     fn heard(&mut self, data: &[u8], telling: &mut Telling) {
         for line in self.kept.lines.feed(data) {
             let Some(acp) = &mut self.kept.acp else { return };
-            // What was cut is no line of the protocol any more; it is told as what it is.
-            let tales = acp.conversation.heard(&self.session, line.start, &line.bytes, telling.at);
+            let tales = if line.dropped > 0 {
+                vec![conversation::left_out(line.start, line.bytes.len() as u64 + line.dropped)]
+            } else {
+                acp.conversation.heard(&self.session, line.start, &line.bytes, telling.at)
+            };
             self.tell_tales(tales, telling);
         }
     }

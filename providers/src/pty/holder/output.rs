@@ -44,13 +44,13 @@ impl Session {
             self.busy = self.last_output;
             self.silences = 0;
         }
+        if self.agent.is_some() {
+            return self.agent_output(bytes);
+        }
         let Some(emulator) = &mut self.emulator else {
             self.tail.extend(bytes);
             let over = self.tail.len().saturating_sub(TAIL_BYTES);
             self.tail.drain(..over);
-            if self.agent.is_some() {
-                self.agent_output(bytes);
-            }
             return;
         };
         let signals = emulator.feed(bytes);

@@ -128,6 +128,16 @@ proptest! {
 }
 
 #[test]
+fn a_line_without_measure_is_left_out_and_said_to_be() {
+    let huge = "x".repeat(crate::pty::lines::MAX_LINE_BYTES + 5);
+    let session = [Said::Agent(huge), chunk(Some(1), "after it", "agent_message_chunk")];
+    let events = tell(Protocol::Acp, &blocks(&session, 60_000), 1 << 20).1;
+    let told = messages(&events);
+    assert!(told[0].1.contains("a line of 1048581 bytes"), "{told:?}");
+    assert_eq!(told[1], ("agent".to_owned(), "after it".to_owned()));
+}
+
+#[test]
 fn a_session_that_opens_is_not_running_before() {
     let opening = [
         Said::Note(Note::Started { pid: 7, containment: "cgroup".into() }),
