@@ -36,7 +36,8 @@ pub enum RuntimesError {
 pub struct Runtimes {
     /// By name.
     pub registry: Registry,
-    pty: Arc<PtyProvider>,
+    /// Those whose sessions have holders: terminals, and agents that speak ACP.
+    held: Vec<Arc<PtyProvider>>,
     echo: Option<Echo>,
 }
 
@@ -50,16 +51,22 @@ impl Runtimes {
         let mut registry = Registry::new();
         // The holders are this very program; `main` gives them their way in.
         let program: OsString = std::env::current_exe().map_err(RuntimesError::Program)?.into();
-        let pty = PtyProvider::start(PtyConfig::new(data_dir.join("pty"), [program])).await;
-        let pty = pty.map_err(provider("pty"))?;
-        registry.register(pty.clone())?;
+        let configs =
+            [PtyConfig::new(data_dir.join("pty"), [program.clone()]), PtyConfig::acp(data_dir.join("acp"), [program])];
+        let mut held = vec![];
+        for config in configs {
+            let name = config.name;
+            let started = PtyProvider::start(config).await.map_err(provider(name))?;
+            registry.register(started.clone())?;
+            held.push(started);
+        }
         let mut echo = None;
         if has_echo {
             let opened = Echo::open(ProviderName::new("echo")?, &data_dir.join("echo")).map_err(provider("echo"))?;
             registry.register(Arc::new(opened.clone()))?;
             echo = Some(opened);
         }
-        Ok(Self { registry, pty, echo })
+        Ok(Self { registry, held, echo })
     }
 
     /// Sends home what only waits to tell the end of a session.
@@ -72,7 +79,9 @@ impl Runtimes {
 
     /// Lets them go. What their sessions are to outlive them, do.
     pub async fn shutdown(&self) {
-        self.pty.shutdown().await;
+        for provider in &self.held {
+            provider.shutdown().await;
+        }
         if let Some(echo) = &self.echo {
             echo.shutdown().await;
         }

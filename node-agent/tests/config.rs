@@ -49,6 +49,22 @@ fn little_is_needed_and_the_rest_has_defaults() {
 }
 
 #[test]
+fn agents_on_the_path_are_offered_unless_that_is_switched_off() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let program = write(folder.path(), "codex-acp", "#!/bin/sh\n");
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("/nowhere:{}", folder.path().display());
+    for (line, offered) in [("", true), ("detect = false\n", false)] {
+        let text = good(folder.path()).replace("[nats]", &format!("{line}[nats]"));
+        let file = write(folder.path(), "node.toml", &text);
+        let config = Config::load(&[file], &env(&[("PATH", &path)])).unwrap();
+        assert_eq!(config.profiles.contains_key("codex-acp"), offered);
+        assert!(config.profiles.contains_key("shell"));
+    }
+}
+
+#[test]
 fn all_problems_are_told_at_once_with_line_and_key() {
     let folder = tempfile::tempdir().unwrap();
     let text = r#"[node]

@@ -4,6 +4,7 @@
 //! types carry no bus and no HTTP; they use the domain words of `bus-schema` (session, message, capability) and
 //! nothing else of it.
 
+mod acp;
 pub mod clock;
 pub mod conformance;
 pub mod echo;

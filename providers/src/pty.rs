@@ -10,6 +10,7 @@ pub(crate) mod files;
 pub(crate) mod holder;
 pub(crate) mod interpret;
 pub(crate) mod launch;
+pub(crate) mod lines;
 pub(crate) mod link;
 pub(crate) mod log;
 pub(crate) mod protocol;

@@ -29,7 +29,7 @@ use crate::provider::{AgentEvent, DeltaDraft, InjectOutcome, MessageDraft, News,
 
 /// Events that wait for a subscriber. Enough to keep both sides busy; the largest is a piece of terminal output, 64 KiB.
 pub(crate) const FEED_CAPACITY: usize = 256;
-/// How long a line may be without an end before it is told as far as it goes.
+/// How long a text may be without an end before it is told as far as it goes.
 const DELTA_AFTER: Duration = Duration::from_millis(200);
 /// How long acknowledgements are collected before they are passed on.
 const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(20);
@@ -49,7 +49,7 @@ pub(crate) struct Feed {
     offset: u64,
     /// The last position that the subscriber has.
     told: Position,
-    /// The partial line that was told last.
+    /// The partial text that was told last.
     delta: Option<String>,
     /// Where the log begins, if that is behind the subscriber's place.
     gap: Option<u64>,
@@ -245,7 +245,8 @@ impl Feed {
                                 return Ok(Stop::Over);
                             }
                         }
-                        delta_at = self.subject.delta().map(|_| Instant::now() + DELTA_AFTER);
+                        // Not put off by what comes meanwhile: a text may be written for minutes without a pause.
+                        delta_at = delta_at.or_else(|| Some(Instant::now() + DELTA_AFTER));
                     }
                     Ok(FromHolder::Hello { .. } | FromHolder::Refused { .. } | FromHolder::Reply { .. } | FromHolder::Go)
                     | Err(_) => return Ok(Stop::Disconnected),
@@ -343,7 +344,7 @@ impl Feed {
         !self.subject.has_ended()
     }
 
-    /// Tells the line that is being written. If the subscriber is busy, it does without.
+    /// Tells the text that is being written. If the subscriber is busy, it does without.
     fn tell_delta(&mut self) {
         let Some(delta) = self.subject.delta() else { return };
         if self.delta.as_ref() == Some(&delta.content) {

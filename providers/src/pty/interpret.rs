@@ -3,7 +3,7 @@
 //! ```text
 //! blocks ─► status of the session (standing)
 //!       ├─► terminal pieces
-//!       └─► messages: lines · jsonl · reports of the session · what the screen shows
+//!       └─► messages: lines · jsonl · acp · reports of the session · what the screen shows
 //! ```
 //!
 //! Laws:
@@ -16,7 +16,6 @@
 //!    `operator`, `delivery`, `truncated`.
 
 mod child;
-mod lines;
 mod message;
 mod screen;
 mod standing;
@@ -25,13 +24,15 @@ use bus_schema::{Delivery, InjectMode, MessageId, MessageKind, Metadata, Role, S
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::child::{ChildInterpreter, end_with_parent};
-use self::lines::Lines;
-use self::message::{Voice, normalised};
+pub(crate) use self::message::Voice;
+use self::message::normalised;
 use self::screen::{Found, Screen};
 use self::standing::Standing;
+use super::lines::{Line, Lines};
 use super::log::{Block, Kind, SegmentHeader, parse_size};
 use super::record::{Exit, Injecting, Input, Note, Typist, unpack};
 use super::report::{Report, Sourced};
+use crate::acp::conversation::{self, Conversation, Tale};
 use crate::profile::Protocol;
 use crate::provider::{AgentEvent, Child, DeltaDraft, InjectOutcome, MessageDraft, News, Position, TerminalPiece};
 
@@ -68,6 +69,17 @@ struct Kept {
     speaks: bool,
     /// True once it is over.
     ended: bool,
+    /// What was said, where the protocol is ACP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acp: Option<Box<Acp>>,
+}
+
+/// Both sides of a session that speaks ACP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Acp {
+    conversation: Conversation,
+    /// Its standard error.
+    errors: Lines,
 }
 
 /// An operator message that the agent has not shown to have.
@@ -119,6 +131,10 @@ impl Interpreter {
             awaited: vec![],
             speaks: false,
             ended: false,
+            acp: (protocol == Protocol::Acp).then(|| {
+                let (conversation, errors) = (Conversation::default(), Lines::new(0));
+                Box::new(Acp { conversation, errors })
+            }),
         };
         let screen = (protocol == Protocol::Terminal).then(|| Screen::new(header.size));
         Self { session: session.clone(), protocol, segment: header.base, kept, screen, checkpoint: None }
@@ -127,7 +143,9 @@ impl Interpreter {
     /// Goes on from a checkpoint at the beginning of the segment with this base. `None` if it cannot be read.
     pub fn restore(session: &SessionId, protocol: Protocol, base: u64, bytes: &[u8]) -> Option<Self> {
         let Checkpoint { format, kept, screen } = unpack(bytes)?;
-        if format != CHECKPOINT_FORMAT || screen.is_some() != (protocol == Protocol::Terminal) {
+        let is_other =
+            screen.is_some() != (protocol == Protocol::Terminal) || kept.acp.is_some() != (protocol == Protocol::Acp);
+        if format != CHECKPOINT_FORMAT || is_other {
             return None;
         }
         Some(Self { session: session.clone(), protocol, segment: base, kept, screen, checkpoint: None })
@@ -152,7 +170,8 @@ impl Interpreter {
         let mut telling = Telling { offset: block.end, index: 0, at, events: vec![] };
         match block.kind {
             Kind::Output => self.output(&block.data, &mut telling),
-            Kind::Input => self.input(&block.data),
+            Kind::Input => self.input(&block.data, &mut telling),
+            Kind::Errors => self.errors(&block.data, &mut telling),
             Kind::Resize => {
                 if let Some(size) = parse_size(&block.data) {
                     self.kept.size = Some(size);
@@ -203,10 +222,14 @@ impl Interpreter {
     fn output(&mut self, data: &[u8], telling: &mut Telling) {
         let offset = self.kept.output;
         self.kept.output += data.len() as u64;
+        if self.protocol == Protocol::Acp {
+            return self.heard(data, telling);
+        }
         let size = self.kept.size.take();
         telling.tell(News::Terminal(TerminalPiece { offset, data: data.to_vec().into(), size }));
         match self.protocol {
-            Protocol::Lines | Protocol::Jsonl | Protocol::Acp => {
+            Protocol::Acp => {}
+            Protocol::Lines | Protocol::Jsonl => {
                 for line in self.kept.lines.feed(data) {
                     self.tell_line(&line, telling);
                 }
@@ -228,7 +251,7 @@ impl Interpreter {
         }
     }
 
-    fn tell_line(&mut self, line: &lines::Line, telling: &mut Telling) {
+    fn tell_line(&mut self, line: &Line, telling: &mut Telling) {
         let mut voice = match self.protocol {
             Protocol::Jsonl => Voice::of_json(&line.bytes).unwrap_or_else(|| Voice::of_line(line, "jsonl")),
             Protocol::Lines | Protocol::Acp | Protocol::Terminal => Voice::of_line(line, "lines"),
@@ -265,13 +288,20 @@ impl Interpreter {
         Some(self.kept.awaited.remove(index))
     }
 
-    fn input(&mut self, data: &[u8]) {
-        let (Some(Input { by, data, hidden }), Some(screen)) = (unpack::<Input>(data), &mut self.screen) else {
-            return;
-        };
+    fn input(&mut self, data: &[u8], telling: &mut Telling) {
+        let Some(Input { by, data, hidden }) = unpack::<Input>(data) else { return };
+        if let Some(acp) = &mut self.kept.acp {
+            let operator = match &by {
+                Typist::Operator(operator) => Some(operator),
+                Typist::Message(_) | Typist::Terminal | Typist::Client | Typist::Other => None,
+            };
+            let tales = acp.conversation.said(&self.session, &data, operator);
+            return self.tell_tales(tales, telling);
+        }
+        let Some(screen) = &mut self.screen else { return };
         match by {
             Typist::Operator(_) if !hidden => screen.typed(&data),
-            Typist::Operator(_) | Typist::Message(_) | Typist::Terminal | Typist::Other => {}
+            Typist::Operator(_) | Typist::Message(_) | Typist::Terminal | Typist::Client | Typist::Other => {}
         }
     }
 
@@ -282,7 +312,11 @@ impl Interpreter {
                 facts.insert("pid".into(), pid.into());
                 facts.insert("containment".into(), containment.into());
                 telling.tell(News::Facts(facts));
-                telling.tell_all(self.kept.standing.started());
+                if self.protocol == Protocol::Acp {
+                    self.kept.standing.opening();
+                } else {
+                    telling.tell_all(self.kept.standing.started());
+                }
             }
             Note::Frozen { by } => {
                 telling.tell_all(self.kept.standing.frozen(&by));
@@ -351,8 +385,62 @@ impl Interpreter {
         }
     }
 
+    /// Lines of an agent that speaks ACP.
+    fn heard(&mut self, data: &[u8], telling: &mut Telling) {
+        for line in self.kept.lines.feed(data) {
+            let Some(acp) = &mut self.kept.acp else { return };
+            let tales = if line.dropped > 0 {
+                vec![conversation::left_out(line.start, line.bytes.len() as u64 + line.dropped)]
+            } else {
+                acp.conversation.heard(&self.session, line.start, &line.bytes, telling.at)
+            };
+            self.tell_tales(tales, telling);
+        }
+    }
+
+    fn tell_tales(&mut self, tales: Vec<Tale>, telling: &mut Telling) {
+        for tale in tales {
+            match tale {
+                Tale::Say(key, voice) => self.say(&key, voice, telling),
+                Tale::Opened => telling.tell_all(self.kept.standing.started()),
+                Tale::Stand(turn, reason, attention) => {
+                    telling.tell_all(self.kept.standing.follows(turn, reason, attention));
+                }
+                Tale::Facts(facts) => telling.tell(News::Facts(facts)),
+                Tale::Title(title) => telling.tell_all(self.kept.standing.titled(&title)),
+            }
+        }
+    }
+
+    /// What an agent writes to its standard error: told line by line, as the system's.
+    fn errors(&mut self, data: &[u8], telling: &mut Telling) {
+        let Some(acp) = &mut self.kept.acp else { return };
+        for line in acp.errors.feed(data) {
+            self.tell_error(&line, telling);
+        }
+    }
+
+    fn tell_error(&mut self, line: &Line, telling: &mut Telling) {
+        let voice = Voice { role: Role::System, kind: MessageKind::Status, ..Voice::of_line(line, "stderr") };
+        if !voice.content.trim().is_empty() {
+            self.say(&format!("e{:x}", line.start), voice, telling);
+        }
+    }
+
     /// What stood there without an end when the session ended.
     fn last_words(&mut self, telling: &mut Telling) {
+        if let Some(acp) = &mut self.kept.acp {
+            let mut tales = acp.conversation.finish();
+            if let Some(line) = self.kept.lines.finish() {
+                tales.extend(acp.conversation.heard(&self.session, line.start, &line.bytes, telling.at));
+            }
+            let error = acp.errors.finish();
+            self.tell_tales(tales, telling);
+            if let Some(line) = error {
+                self.tell_error(&line, telling);
+            }
+            return;
+        }
         if let Some(line) = self.kept.lines.finish() {
             self.tell_line(&line, telling);
         }
@@ -364,8 +452,10 @@ impl Interpreter {
 
     /// The line that is being written, if there is one and it is not too long.
     pub fn delta(&self) -> Option<DeltaDraft> {
-        if self.protocol == Protocol::Terminal {
-            return None;
+        match (self.protocol, &self.kept.acp) {
+            (Protocol::Terminal, _) => return None,
+            (_, Some(acp)) => return acp.conversation.delta(&self.session),
+            (Protocol::Lines | Protocol::Jsonl | Protocol::Acp, None) => {}
         }
         let line = self.kept.lines.partial().filter(|line| line.bytes.len() <= MAX_DELTA_BYTES)?;
         if self.protocol == Protocol::Jsonl && line.bytes.starts_with(b"{") {

@@ -41,6 +41,8 @@ const MAGIC: &[u8; 8] = b"MOSAICPT";
 pub(crate) enum Kind {
     /// `o`: bytes that the session wrote to its terminal.
     Output,
+    /// `e`: bytes that the session wrote to its standard error, where that is not its terminal.
+    Errors,
     /// `i`: bytes that were typed into it, and by whom.
     Input,
     /// `r`: the terminal's size from here on.
@@ -61,6 +63,7 @@ impl Kind {
     fn byte(self) -> u8 {
         match self {
             Kind::Output => b'o',
+            Kind::Errors => b'e',
             Kind::Input => b'i',
             Kind::Resize => b'r',
             Kind::Report => b's',
@@ -74,6 +77,7 @@ impl Kind {
     fn of(byte: u8) -> Self {
         match byte {
             b'o' => Kind::Output,
+            b'e' => Kind::Errors,
             b'i' => Kind::Input,
             b'r' => Kind::Resize,
             b's' => Kind::Report,

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::entry::{CAPABILITIES, Entry, lock};
+use super::entry::{Entry, capabilities, lock, reasons};
 use super::feed::{FEED_CAPACITY, Feed, recent, unavailable};
 use super::files::{ContainmentChoice, FileError, SessionDir};
 use super::link::CallError;
@@ -23,6 +23,7 @@ use super::protocol::{Answer, Call, FaultKind};
 use super::record::{EndAction, Intent};
 use super::recovery::Found;
 use crate::clock;
+use crate::profile::Protocol;
 use crate::provider::{
     AgentProvider, Appeared, EventStream, InjectOutcome, MessageDraft, OperatorMessage, Position, ProviderError,
     ProviderHealth, SessionInfo, SpawnRequest,
@@ -43,10 +44,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long looking back into a log may take: it is bounded in size.
 const RECENT_WITHIN: Duration = Duration::from_secs(20);
 
-/// How terminal sessions are run.
+/// How sessions with holders are run.
 #[derive(Clone, Debug)]
 pub struct PtyConfig {
-    /// The directory of all sessions: `DATA/pty`.
+    /// The provider's name: `pty`, or `acp` for agents behind pipes.
+    pub name: &'static str,
+    /// The directory of all sessions: `DATA/pty`, `DATA/acp`.
     pub dir: PathBuf,
     /// A program that calls [`dispatch`](super::dispatch), with arguments before `holder DIR` if it needs any.
     pub program: Vec<OsString>,
@@ -57,14 +60,24 @@ pub struct PtyConfig {
 }
 
 impl PtyConfig {
-    /// With the usual limits.
+    /// Agents in terminals, with the usual limits.
     pub fn new(dir: impl Into<PathBuf>, program: impl IntoIterator<Item = OsString>) -> Self {
-        let program = program.into_iter().collect();
-        Self { dir: dir.into(), program, limits: LogLimits::default(), containment: ContainmentChoice::default() }
+        let (program, containment) = (program.into_iter().collect(), ContainmentChoice::default());
+        Self { name: "pty", dir: dir.into(), program, limits: LogLimits::default(), containment }
+    }
+
+    /// Agents that speak the Agent Client Protocol (version 1) over pipes, with the usual limits.
+    pub fn acp(dir: impl Into<PathBuf>, program: impl IntoIterator<Item = OsString>) -> Self {
+        Self { name: "acp", ..Self::new(dir, program) }
+    }
+
+    /// What its sessions speak, where that is one thing: it decides what they can do.
+    fn protocol(&self) -> Protocol {
+        if self.name == "acp" { Protocol::Acp } else { Protocol::Terminal }
     }
 }
 
-/// Agents in pseudo-terminals, each with a holder of its own.
+/// Agents in pseudo-terminals, or behind pipes ([`PtyConfig::acp`]), each with a holder of its own.
 pub struct PtyProvider {
     pub(super) config: PtyConfig,
     pub(super) name: ProviderName,
@@ -92,7 +105,7 @@ impl PtyProvider {
             what: "the directory of terminal sessions cannot be used".into(),
             source: Some(Box::new(error)),
         };
-        let name = ProviderName::new("pty").map_err(|error| ProviderError::Invalid(error.to_string()))?;
+        let name = ProviderName::new(config.name).map_err(|error| ProviderError::Invalid(error.to_string()))?;
         let dir = config.dir.clone();
         let found = tokio::task::spawn_blocking(move || scan(&dir)).await;
         let (dir, slots) = found.unwrap_or_else(|_| Ok((config.dir.clone(), BTreeMap::new()))).map_err(unavailable)?;
@@ -175,6 +188,10 @@ impl PtyProvider {
     /// The session, if it can be acted on: one that lives in another cannot.
     async fn target(&self, id: &SessionId, capability: Capability) -> Result<Arc<Entry>, ProviderError> {
         match self.entry(id) {
+            Ok(entry) => match reasons(entry.spec.protocol).iter().find(|(no, _)| *no == capability) {
+                Some((_, reason)) => Err(ProviderError::NotCapable { capability, reason: (*reason).into() }),
+                None => Ok(entry),
+            },
             Err(ProviderError::UnknownSession(_)) => match self.parent_of(id).await {
                 Some((parent, _)) => Err(ProviderError::NotCapable {
                     capability,
@@ -182,7 +199,7 @@ impl PtyProvider {
                 }),
                 None => Err(ProviderError::UnknownSession(id.clone())),
             },
-            other => other,
+            Err(other) => Err(other),
         }
     }
 
@@ -326,11 +343,11 @@ impl AgentProvider for PtyProvider {
     async fn health(&self) -> ProviderHealth {
         let problem = |error: std::io::Error| format!("{} cannot be used: {error}", self.config.dir.display());
         let error = tokio::fs::metadata(&self.config.dir).await.err().map(problem);
-        ProviderHealth { error, capabilities: CAPABILITIES.to_vec() }
+        ProviderHealth { error, capabilities: capabilities(self.config.protocol()).to_vec() }
     }
 
     fn watch(&self) -> mpsc::Receiver<Appeared> {
-        // Terminal sessions are started, they do not appear. The sender lives as long as the receiver may wait.
+        // Sessions are started, they do not appear. The sender lives as long as the receiver may wait.
         let (sender, receiver) = mpsc::channel(1);
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -493,6 +510,17 @@ impl AgentProvider for PtyProvider {
             }
             Err(error) => Err(error),
         }
+    }
+
+    async fn answer(
+        &self,
+        id: &SessionId,
+        request: &MessageId,
+        answer: &bus_schema::Answer,
+        by: &Operator,
+    ) -> Result<(), ProviderError> {
+        let (request, answer, by) = (request.clone(), answer.clone(), by.clone());
+        self.done(id, (Capability::Approve, "answering"), Call::Answer { request, answer, by }, ANSWER_WITHIN).await
     }
 
     async fn terminal_input(&self, id: &SessionId, data: &[u8], by: &Operator) -> Result<(), ProviderError> {

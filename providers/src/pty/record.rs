@@ -17,6 +17,8 @@ pub(crate) enum Typist {
     Message(MessageId),
     /// The terminal itself, answering a query.
     Terminal,
+    /// Our side of a protocol, doing what that asks for.
+    Client,
     /// Of a newer version.
     #[serde(other)]
     Other,

@@ -61,7 +61,7 @@ impl ChildInterpreter {
                     self.end(end_with_parent(&end), &mut telling);
                 }
             }
-            Kind::Output | Kind::Input | Kind::Resize | Kind::Quiet | Kind::Other(_) => {}
+            Kind::Output | Kind::Errors | Kind::Input | Kind::Resize | Kind::Quiet | Kind::Other(_) => {}
         }
         telling.events
     }

@@ -48,6 +48,18 @@ impl Standing {
         self.status_news()
     }
 
+    /// Its program runs, and is still opening a session: what was told before holds.
+    pub fn opening(&mut self) {
+        self.started = true;
+        self.told = Some((Status::Running, None, StatusSource::Process));
+    }
+
+    /// Its protocol says where it stands.
+    pub fn follows(&mut self, turn: Turn, reason: Option<String>, attention: Option<Attention>) -> Vec<News> {
+        self.grade = Grade::Reports;
+        self.stand(Some((status_of_turn(&turn), reason)), Some(turn), attention)
+    }
+
     /// It stands still.
     pub fn frozen(&mut self, by: &Operator) -> Vec<News> {
         self.frozen = Some(format!("paused by {}", by.name));
@@ -175,7 +187,7 @@ impl Standing {
     fn attention_news(&mut self, attention: Option<Attention>) -> Vec<News> {
         let same = match (&self.attention, &attention) {
             (None, None) => true,
-            (Some(old), Some(new)) => old.kind == new.kind && old.text == new.text,
+            (Some(old), Some(new)) => (&old.kind, &old.text, &old.request) == (&new.kind, &new.text, &new.request),
             (Some(_), None) | (None, Some(_)) => false,
         };
         if same {

@@ -1,5 +1,7 @@
 //! The interpreter over recorded logs: the same messages whatever the cuts, and wherever it is begun again.
 
+mod acp;
+
 use bus_schema::{Delivery, InjectMode, Operator, Status, UserId};
 use proptest::prelude::*;
 

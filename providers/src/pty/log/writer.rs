@@ -78,7 +78,13 @@ impl LogWriter {
                 match block.kind {
                     Kind::Output => output += block.data.len() as u64,
                     Kind::Resize => size = parse_size(&block.data).unwrap_or(size),
-                    Kind::Input | Kind::Report | Kind::Note | Kind::Quiet | Kind::Exit | Kind::Other(_) => {}
+                    Kind::Errors
+                    | Kind::Input
+                    | Kind::Report
+                    | Kind::Note
+                    | Kind::Quiet
+                    | Kind::Exit
+                    | Kind::Other(_) => {}
                 }
             }
             let file = OpenOptions::new().write(true).open(&path).map_err(LogError::io("opening", &path))?;
@@ -138,7 +144,7 @@ impl LogWriter {
         match kind {
             Kind::Output => self.output += data.len() as u64,
             Kind::Resize => self.size = parse_size(data).unwrap_or(self.size),
-            Kind::Input | Kind::Report | Kind::Note | Kind::Quiet | Kind::Exit | Kind::Other(_) => {}
+            Kind::Errors | Kind::Input | Kind::Report | Kind::Note | Kind::Quiet | Kind::Exit | Kind::Other(_) => {}
         }
         Ok(self.end)
     }
