@@ -6,6 +6,7 @@
 //! workspace = "default"            # MOSAIC_WORKSPACE
 //! data_dir = "/var/lib/mosaic-node"  # MOSAIC_DATA_DIR
 //! shell = true                     # offers the profile `shell`: the user's shell
+//! detect = true                    # offers profiles for agent CLIs on the PATH: `codex`, `claude`, `opencode`
 //! echo = false                     # offers the provider `echo`, for trying out
 //! max_sessions = 200               # alive at once
 //! keep_ended_s = 86400             # how long a session that is over is kept
@@ -30,6 +31,7 @@
 //! ```
 //! Laws: all problems are told at once; no secret is in what is told.
 
+mod detected;
 mod read;
 
 use std::collections::BTreeMap;
@@ -99,6 +101,7 @@ section!(RawNode {
     workspace: String,
     data_dir: PathBuf,
     shell: bool,
+    detect: bool,
     echo: bool,
     max_sessions: usize,
     keep_ended_s: u64,
@@ -341,6 +344,9 @@ impl Raw {
         }
         if node.shell.unwrap_or(true) && !profiles.contains_key(SHELL) {
             profiles.insert(SHELL.into(), shell(env));
+        }
+        if node.detect.unwrap_or(true) {
+            detected::add(&mut profiles, env);
         }
         match (id, workspace) {
             (Some(node_id), Some(workspace)) if problems.is_empty() => Ok(Config {
