@@ -29,6 +29,11 @@ pub(crate) const CAPABILITIES: [Capability; 8] = [
     Capability::Resize,
 ];
 
+/// What one can do whose requests can be answered: all of that, and that.
+pub(crate) fn answering() -> Vec<Capability> {
+    CAPABILITIES.into_iter().chain([Capability::Approve]).collect()
+}
+
 /// One session.
 pub(crate) struct Entry {
     pub id: SessionId,
@@ -253,7 +258,10 @@ impl Entry {
         };
         let mut metadata = Metadata::new();
         metadata.insert("protocol".into(), self.spec.protocol.as_str().into());
-        metadata.insert("notCapable".into(), json!({"approve": "answer its questions at the terminal"}));
+        let answers = state.is_some_and(|state| state.answers);
+        if !answers {
+            metadata.insert("notCapable".into(), json!({"approve": "answer its questions at the terminal"}));
+        }
         if let Some(containment) = state.and_then(|state| state.containment.as_ref()) {
             metadata.insert("containment".into(), containment.as_str().into());
         }
@@ -272,7 +280,11 @@ impl Entry {
             spawned_at: millis(self.spec.spawned_at),
             started_at: started.map(millis),
             ended_at: state.and_then(|state| state.ended_at).map(millis),
-            capabilities: if end.is_some() { vec![] } else { CAPABILITIES.to_vec() },
+            capabilities: match end {
+                Some(_) => vec![],
+                None if answers => answering(),
+                None => CAPABILITIES.to_vec(),
+            },
             metadata,
         }
     }

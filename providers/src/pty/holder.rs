@@ -19,6 +19,7 @@
 //! 3. The holder ends when the session has ended, that is in the log, and the node agent has it, or a grace has passed:
 //!    the files tell the rest.
 
+mod asks;
 mod calls;
 mod clients;
 mod flow;
@@ -185,6 +186,7 @@ fn start(path: &Path, program: &[OsString]) -> Result<Session, StartError> {
         intent: None,
         exit: None,
         children: Default::default(),
+        answers: false,
     };
     dir.write_state(&state)?;
     let threads = threads(&spec, leader, cgroup)?;

@@ -130,6 +130,20 @@ pub(crate) enum Call {
         /// Which.
         message_id: MessageId,
     },
+    /// Answer a request of the session.
+    #[serde(rename_all = "camelCase")]
+    Answer {
+        /// The message that asks.
+        request: MessageId,
+        /// The option chosen.
+        #[serde(default)]
+        option_id: Option<String>,
+        /// Words.
+        #[serde(default)]
+        text: Option<String>,
+        /// Who answers.
+        by: Operator,
+    },
     /// The node agent needs nothing more of a session that has ended.
     Leave,
 }

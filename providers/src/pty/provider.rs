@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::entry::{CAPABILITIES, Entry, lock};
+use super::entry::{Entry, answering, lock};
 use super::feed::{FEED_CAPACITY, Feed, recent, unavailable};
 use super::files::{ContainmentChoice, FileError, SessionDir};
 use super::link::CallError;
@@ -34,6 +34,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const FREEZE_WITHIN: Duration = Duration::from_secs(8);
 /// How long handing over may take: the injector tells something after 8 s.
 const INJECT_WITHIN: Duration = Duration::from_secs(12);
+/// How long an answer may take: the holder tells after 6 s whether it saw the agent go on.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 /// How long a kill may take: to freeze, to kill, to kill what the first process left, each 5 s, and the way.
 const KILL_WITHIN: Duration = Duration::from_secs(25);
 /// How long a holder that has nothing more to do may take to leave.
@@ -299,7 +301,7 @@ impl AgentProvider for PtyProvider {
     async fn health(&self) -> ProviderHealth {
         let problem = |error: std::io::Error| format!("{} cannot be used: {error}", self.config.dir.display());
         let error = tokio::fs::metadata(&self.config.dir).await.err().map(problem);
-        ProviderHealth { error, capabilities: CAPABILITIES.to_vec() }
+        ProviderHealth { error, capabilities: answering() }
     }
 
     fn watch(&self) -> mpsc::Receiver<Appeared> {
@@ -436,6 +438,23 @@ impl AgentProvider for PtyProvider {
         let message = message.clone();
         let look = tokio::task::spawn_blocking(move || super::feed::injection(&entry, &message)).await;
         look.unwrap_or(Ok(None)).map_err(unavailable)
+    }
+
+    async fn answer(
+        &self,
+        id: &SessionId,
+        request: &MessageId,
+        answer: &bus_schema::Answer,
+        by: &Operator,
+    ) -> Result<(), ProviderError> {
+        let entry = self.target(id, Capability::Approve).await?;
+        if !entry.info().await?.capabilities.contains(&Capability::Approve) && entry.exit().await.is_none() {
+            let reason = "answer its questions at the terminal".into();
+            return Err(ProviderError::NotCapable { capability: Capability::Approve, reason });
+        }
+        let bus_schema::Answer { option_id, text } = answer.clone();
+        let call = Call::Answer { request: request.clone(), option_id, text, by: by.clone() };
+        self.call(&entry, "answering", call, CONFIRM_WITHIN).await.map(|_| ())
     }
 
     async fn pause(&self, id: &SessionId, by: &Operator) -> Result<(), ProviderError> {

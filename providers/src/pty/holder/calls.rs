@@ -55,6 +55,9 @@ impl Session {
             Call::Inject { message_id, operator, content, mode } => {
                 self.accept(client, id, Injecting { message_id, operator, content, mode })
             }
+            Call::Answer { request, option_id, text, by } => {
+                self.answer_request((client, id), &request, (option_id, text), by)
+            }
             Call::Freeze { .. } | Call::Thaw { .. } | Call::Terminate { .. } | Call::Kill { .. }
                 if self.ended.is_some() =>
             {
@@ -138,7 +141,7 @@ impl Session {
         TerminalSnapshot { offset: self.parts.log.output(), data, size }
     }
 
-    fn ended_fault(&self) -> Option<Fault> {
+    pub fn ended_fault(&self) -> Option<Fault> {
         let exit = self.parts.state.exit.as_ref()?;
         Some(Fault::wrong_state(exit.end.status.clone(), format!("it has ended: {}", exit.end.reason)))
     }
