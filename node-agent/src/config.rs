@@ -6,7 +6,7 @@
 //! workspace = "default"            # MOSAIC_WORKSPACE
 //! data_dir = "/var/lib/mosaic-node"  # MOSAIC_DATA_DIR
 //! shell = true                     # offers the profile `shell`: the user's shell
-//! detect = true                    # offers a profile for each known agent on the PATH: codex-acp, claude-acp, …
+//! detect = true                    # offers a profile for each known agent on the PATH: codex, claude, codex-acp, …
 //! echo = false                     # offers the provider `echo`, for trying out
 //! max_sessions = 200               # alive at once
 //! keep_ended_s = 86400             # how long a session that is over is kept
@@ -346,7 +346,7 @@ impl Raw {
             profiles.insert(SHELL.into(), shell(env));
         }
         if node.detect.unwrap_or(true) {
-            detected::add(&mut profiles, detected::KNOWN, env.get("PATH").map_or("", String::as_str));
+            detected::add(&mut profiles, detected::KNOWN, env);
         }
         match (id, workspace) {
             (Some(node_id), Some(workspace)) if problems.is_empty() => Ok(Config {

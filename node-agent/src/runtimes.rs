@@ -74,7 +74,10 @@ impl Runtimes {
     /// # Errors
     /// [`ProviderError::Deadline`] if something stays.
     pub async fn dismiss_ended(&self) -> Result<(), ProviderError> {
-        self.pty.dismiss_ended().await
+        for provider in &self.held {
+            provider.dismiss_ended().await?;
+        }
+        Ok(())
     }
 
     /// Lets them go. What their sessions are to outlive them, do.

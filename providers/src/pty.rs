@@ -8,6 +8,7 @@ pub(crate) mod environment;
 pub(crate) mod feed;
 pub(crate) mod files;
 pub(crate) mod holder;
+pub(crate) mod hook;
 pub(crate) mod interpret;
 pub(crate) mod launch;
 pub(crate) mod lines;

@@ -35,32 +35,53 @@ const fn acp(
     Known { name, command, provider: "acp", protocol: Protocol::Acp, title, agent_type }
 }
 
+/// An agent that runs in a terminal.
+const fn terminal(
+    name: &'static str,
+    command: &'static [&'static str],
+    title: &'static str,
+    agent_type: &'static str,
+) -> Known {
+    Known { name, command, provider: "pty", protocol: Protocol::Terminal, title, agent_type }
+}
+
 /// All that we look for. Commands as tested with codex-acp 2.6, claude-agent-acp 0.101, opencode 1.18, gemini 0.61.
 pub const KNOWN: &[Known] = &[
+    // Codex's daemon is shared and in a session of its own: the agent would go on behind the end of its terminal (seen
+    // with 0.169.0).
+    terminal("codex", &["codex", "--no-daemon"], "Codex", "codex"),
+    terminal("claude", &["claude"], "Claude Code", "claude"),
+    terminal("opencode", &["opencode"], "OpenCode", "opencode"),
     acp("codex-acp", &["codex-acp"], "Codex (ACP)", "codex"),
     acp("claude-acp", &["claude-agent-acp"], "Claude Code (ACP)", "claude"),
     acp("opencode-acp", &["opencode", "acp"], "opencode (ACP)", "opencode"),
     acp("gemini-acp", &["gemini", "--acp"], "Gemini (ACP)", "gemini"),
 ];
 
-/// Adds the profiles of those agents out of `known` that are on `path`, and whose name is not taken.
-pub fn add(profiles: &mut BTreeMap<String, Profile>, known: &[Known], path: &str) {
-    for agent in known.iter().filter(|agent| is_there(agent, path)) {
-        profiles.entry(agent.name.to_owned()).or_insert_with(|| Profile {
+/// Adds the profiles of those agents out of `known` that are on the PATH of `env`, and whose name is not taken.
+pub fn add(profiles: &mut BTreeMap<String, Profile>, known: &[Known], env: &BTreeMap<String, String>) {
+    for agent in known.iter().filter(|agent| !profiles.contains_key(agent.name)).collect::<Vec<_>>() {
+        let [program, arguments @ ..] = agent.command else { continue };
+        // What is started is what was found, and not what another PATH would give.
+        let Some(program) = find(program, env).and_then(|path| path.to_str().map(str::to_owned)) else { continue };
+        let arguments = arguments.iter().map(|word| (*word).to_owned());
+        let profile = Profile {
             provider: agent.provider.into(),
             protocol: agent.protocol,
+            cwd: env.get("HOME").map(Into::into),
             title: Some(agent.title.into()),
             agent_type: Some(agent.agent_type.into()),
-            ..Profile::new(agent.name, agent.command.iter().copied())
-        });
+            ..Profile::new(agent.name, std::iter::once(program).chain(arguments))
+        };
+        profiles.insert(agent.name.into(), profile);
     }
 }
 
-fn is_there(agent: &Known, path: &str) -> bool {
-    // An empty entry means the current folder, which is nobody's choice here.
-    let folders = path.split(':').filter(|folder| !folder.is_empty());
-    let program = |folder: &str| agent.command.first().map(|program| PathBuf::from(folder).join(program));
-    folders.filter_map(program).any(|program| is_executable(&program))
+/// The program with this name that a shell would start.
+fn find(program: &str, env: &BTreeMap<String, String>) -> Option<PathBuf> {
+    // An empty entry means the working folder, which is nobody's choice here.
+    let folders = std::env::split_paths(env.get("PATH")?).filter(|folder| folder.is_absolute());
+    folders.map(|folder| folder.join(program)).find(|path| is_executable(path))
 }
 
 fn is_executable(program: &Path) -> bool {
@@ -77,29 +98,39 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
+    fn on_path(path: impl std::fmt::Display) -> BTreeMap<String, String> {
+        BTreeMap::from([("PATH".to_owned(), path.to_string())])
+    }
+
     #[test]
     fn what_is_on_the_path_is_offered_and_what_is_configured_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, mode) in [("codex-acp", 0o755), ("gemini", 0o755), ("opencode", 0o644)] {
-            program(folder.path(), name, mode);
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        program(first.path(), "codex", 0o644);
+        for name in ["codex", "codex-acp", "gemini"] {
+            program(second.path(), name, 0o755);
         }
         let own = Profile { title: Some("mine".into()), ..Profile::new("codex-acp", ["my-own"]) };
         let mut profiles = BTreeMap::from([("codex-acp".to_owned(), own.clone())]);
-        add(&mut profiles, KNOWN, &format!("/nowhere::{}", folder.path().display()));
-        assert_eq!(profiles.keys().collect::<Vec<_>>(), ["codex-acp", "gemini-acp"]);
+        let path = format!("relative::{}:{}", first.path().display(), second.path().display());
+        add(&mut profiles, KNOWN, &on_path(path));
+        assert_eq!(profiles.keys().collect::<Vec<_>>(), ["codex", "codex-acp", "gemini-acp"]);
         assert_eq!(profiles["codex-acp"], own);
         let gemini = &profiles["gemini-acp"];
         assert_eq!((gemini.provider.as_str(), gemini.protocol), ("acp", Protocol::Acp));
-        assert_eq!(gemini.command, ["gemini", "--acp"]);
+        let found = |name: &str| second.path().join(name).to_str().unwrap().to_owned();
+        assert_eq!(gemini.command, [found("gemini"), "--acp".into()]);
+        assert_eq!(profiles["codex"].command, [found("codex"), "--no-daemon".into()]);
     }
 
     #[test]
     fn every_profile_makes_sense() {
+        let names: std::collections::BTreeSet<_> = KNOWN.iter().map(|agent| agent.name).collect();
+        assert_eq!(names.len(), KNOWN.len(), "names are there once");
         for agent in KNOWN {
             let folder = tempfile::tempdir().unwrap();
             program(folder.path(), agent.command[0], 0o755);
             let mut profiles = BTreeMap::new();
-            add(&mut profiles, std::slice::from_ref(agent), folder.path().to_str().unwrap());
+            add(&mut profiles, std::slice::from_ref(agent), &on_path(folder.path().display()));
             assert_eq!(profiles[agent.name].problems(), []);
             assert!(super::super::PROVIDERS.contains(&agent.provider), "{agent:?}");
         }

@@ -59,6 +59,19 @@ const AT_A_TERMINAL: [Capability; 8] = [
     Capability::Resize,
 ];
 
+/// What one can do whose requests can be answered: all of that, and that.
+pub(crate) fn answering() -> Vec<Capability> {
+    AT_A_TERMINAL.into_iter().chain([Capability::Approve]).collect()
+}
+
+/// What a session can do at best.
+pub(crate) fn at_best(protocol: Protocol) -> Vec<Capability> {
+    match protocol {
+        Protocol::Terminal | Protocol::Lines | Protocol::Jsonl => answering(),
+        Protocol::Acp => BEHIND_PIPES.to_vec(),
+    }
+}
+
 /// One session.
 pub(crate) struct Entry {
     pub id: SessionId,
@@ -288,7 +301,8 @@ impl Entry {
         };
         let mut metadata = Metadata::new();
         metadata.insert("protocol".into(), self.spec.protocol.as_str().into());
-        let reasons = reasons(self.spec.protocol).iter();
+        let answers = state.is_some_and(|state| state.answers);
+        let reasons = reasons(self.spec.protocol).iter().filter(|(what, _)| *what != Capability::Approve || !answers);
         let reasons = reasons.map(|(capability, reason)| (capability.as_str().to_owned(), (*reason).into()));
         metadata.insert("notCapable".into(), reasons.collect::<Metadata>().into());
         if let Some(containment) = state.and_then(|state| state.containment.as_ref()) {
@@ -309,7 +323,11 @@ impl Entry {
             spawned_at: millis(self.spec.spawned_at),
             started_at: started.map(millis),
             ended_at: state.and_then(|state| state.ended_at).map(millis),
-            capabilities: if end.is_some() { vec![] } else { capabilities(self.spec.protocol).to_vec() },
+            capabilities: match end {
+                Some(_) => vec![],
+                None if answers => answering(),
+                None => capabilities(self.spec.protocol).to_vec(),
+            },
             metadata,
         }
     }

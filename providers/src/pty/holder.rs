@@ -20,6 +20,7 @@
 //!    the files tell the rest.
 
 mod agent;
+mod asks;
 mod calls;
 mod channel;
 mod clients;
@@ -192,6 +193,7 @@ fn start(path: &Path, program: &[OsString]) -> Result<Session, StartError> {
         intent: None,
         exit: None,
         children: Default::default(),
+        answers: false,
     };
     dir.write_state(&state)?;
     let threads = threads(&spec, leader, cgroup)?;

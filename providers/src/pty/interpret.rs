@@ -20,7 +20,10 @@ mod message;
 mod screen;
 mod standing;
 
-use bus_schema::{Delivery, InjectMode, MessageId, MessageKind, Metadata, Role, SessionId, TerminalSize, Timestamp};
+use bus_schema::{
+    AnswerOption, Asked, Delivery, InjectMode, MessageId, MessageKind, Metadata, Role, SessionId, TerminalSize,
+    Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::child::{ChildInterpreter, end_with_parent};
@@ -28,10 +31,11 @@ pub(crate) use self::message::Voice;
 use self::message::normalised;
 use self::screen::{Found, Screen};
 use self::standing::Standing;
+use super::entry::answering;
 use super::lines::{Line, Lines};
 use super::log::{Block, Kind, SegmentHeader, parse_size};
-use super::record::{Exit, Injecting, Input, Note, Typist, unpack};
-use super::report::{Report, Sourced};
+use super::record::{Answered, Exit, Injecting, Input, Note, Typist, unpack};
+use super::report::{HOOK, Report, Sourced};
 use crate::acp::conversation::{self, Conversation, Tale};
 use crate::profile::Protocol;
 use crate::provider::{AgentEvent, Child, DeltaDraft, InjectOutcome, MessageDraft, News, Position, TerminalPiece};
@@ -69,6 +73,9 @@ struct Kept {
     speaks: bool,
     /// True once it is over.
     ended: bool,
+    /// True once it was told that its requests can be answered.
+    #[serde(default)]
+    answers: bool,
     /// What was said, where the protocol is ACP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     acp: Option<Box<Acp>>,
@@ -89,6 +96,9 @@ struct Awaited {
     content: String,
     /// How it was handed over.
     mode: Option<InjectMode>,
+    /// True once it was told that the agent took it; its conversation is still to show it, which is then no news.
+    #[serde(default)]
+    taken: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -131,6 +141,7 @@ impl Interpreter {
             awaited: vec![],
             speaks: false,
             ended: false,
+            answers: false,
             acp: (protocol == Protocol::Acp).then(|| {
                 let (conversation, errors) = (Conversation::default(), Lines::new(0));
                 Box::new(Acp { conversation, errors })
@@ -266,10 +277,12 @@ impl Interpreter {
     /// Tells a message, or takes it for the proof that an operator message arrived.
     fn say(&mut self, key: &str, voice: Voice, telling: &mut Telling) {
         if voice.role == Role::User
-            && let Some(Awaited { message_id, mode, .. }) = self.take_awaited(&voice.content)
+            && let Some(Awaited { message_id, mode, taken, .. }) = self.take_awaited(&voice.content)
         {
-            let outcome = InjectOutcome { state: Delivery::Taken, mode, reason: None };
-            telling.tell(News::Receipt { message_id, outcome });
+            if !taken {
+                let outcome = InjectOutcome { state: Delivery::Taken, mode, reason: None };
+                telling.tell(News::Receipt { message_id, outcome });
+            }
             return;
         }
         let Some(message_id) = self.message_id(key) else { return };
@@ -286,6 +299,17 @@ impl Interpreter {
         let content = normalised(content);
         let index = self.kept.awaited.iter().position(|awaited| normalised(&awaited.content) == content)?;
         Some(self.kept.awaited.remove(index))
+    }
+
+    /// The agent was given a text: the oldest operator message that says it has arrived.
+    fn prompted(&mut self, content: &str, telling: &mut Telling) {
+        let content = normalised(content);
+        let mut waiting = self.kept.awaited.iter_mut().filter(|awaited| !awaited.taken);
+        if let Some(awaited) = waiting.find(|awaited| normalised(&awaited.content) == content) {
+            awaited.taken = true;
+            let outcome = InjectOutcome { state: Delivery::Taken, mode: awaited.mode.clone(), reason: None };
+            telling.tell(News::Receipt { message_id: awaited.message_id.clone(), outcome });
+        }
     }
 
     fn input(&mut self, data: &[u8], telling: &mut Telling) {
@@ -332,19 +356,60 @@ impl Interpreter {
                     self.kept.awaited.remove(0);
                 }
                 let Injecting { message_id, content, .. } = message;
-                self.kept.awaited.push(Awaited { message_id, content, mode: None });
+                self.kept.awaited.push(Awaited { message_id, content, mode: None, taken: false });
             }
-            Note::Injected { message_id, outcome } => {
+            Note::Injected { message_id, mut outcome } => {
                 if outcome.state == Delivery::Refused {
                     self.kept.awaited.retain(|awaited| awaited.message_id != message_id);
                 }
                 if let Some(awaited) = self.kept.awaited.iter_mut().find(|awaited| awaited.message_id == message_id) {
                     awaited.mode.clone_from(&outcome.mode);
+                    // What the agent has shown is not taken back by what the keys alone show, and told once.
+                    awaited.taken |= outcome.state == Delivery::Taken;
+                    if awaited.taken {
+                        (outcome.state, outcome.reason) = (Delivery::Taken, None);
+                    }
                 }
                 telling.tell(News::Receipt { message_id, outcome });
             }
+            Note::Answered(answered) => self.answered(answered, telling),
             Note::Intent(_) | Note::Other => {}
         }
+    }
+
+    /// It asks for leave: the message first, then that somebody is needed.
+    fn asked(&mut self, name: &str, voice: Voice, options: Vec<AnswerOption>, takes_text: bool, telling: &mut Telling) {
+        let Some(request_id) = self.message_id(name) else { return };
+        let text = voice.content.clone();
+        self.say(name, voice, telling);
+        let asked = Asked { request_id, options, takes_text };
+        let at = telling.at;
+        telling.tell_all(self.kept.standing.asked(asked, &text, at));
+    }
+
+    fn answered(&mut self, answered: Answered, telling: &mut Telling) {
+        let Answered { request, option, label, text, by, confirmed } = answered;
+        let content = text.map_or(label.clone(), |text| format!("{label}: {text}"));
+        let mut facts = Metadata::new();
+        facts.insert("optionId".into(), option.into());
+        facts.insert("operator".into(), serde_json::json!({"id": by.id, "name": by.name}));
+        if !confirmed {
+            facts.insert("confirmed".into(), false.into());
+        }
+        self.close(&request, content, facts, telling);
+    }
+
+    /// A request is open no more: the message that says why, then who else is needed.
+    fn close(&mut self, name: &str, content: String, facts: Metadata, telling: &mut Telling) {
+        let (Some(request), Some(message_id)) = (self.message_id(name), self.message_id(&format!("{name}-a"))) else {
+            return;
+        };
+        let mut metadata = facts;
+        metadata.insert("answers".into(), request.as_str().into());
+        metadata.insert("source".into(), HOOK.into());
+        let (role, kind, timestamp) = (Role::System, MessageKind::Permission, telling.at);
+        telling.tell(News::Message(MessageDraft { message_id, role, kind, content, timestamp, metadata }));
+        telling.tell_all(self.kept.standing.closed(&request));
     }
 
     fn report(&mut self, Sourced { source, report }: Sourced, telling: &mut Telling) {
@@ -356,6 +421,24 @@ impl Interpreter {
                 let voice = Voice::claimed(role, kind.unwrap_or(MessageKind::Text), content, metadata, &source);
                 self.say(&format!("s{:x}", telling.offset), voice, telling);
             }
+            Report::Status { turn, status, reason, session_id: None } if source == HOOK => {
+                telling.tell_all(self.kept.standing.hooked(turn, status, reason));
+            }
+            Report::Prompt { content } => self.prompted(&content, telling),
+            Report::Ask { request: Some(name), text, options, takes_text, call: _ } => {
+                let voice = Voice::claimed(Role::System, MessageKind::Permission, text, None, &source);
+                self.asked(&name, voice, options, takes_text, telling);
+            }
+            Report::Answers => {
+                if !std::mem::replace(&mut self.kept.answers, true) {
+                    telling.tell(News::Capabilities(answering()));
+                    let mut facts = Metadata::new();
+                    facts.insert("notCapable".into(), serde_json::Value::Null);
+                    telling.tell(News::Facts(facts));
+                }
+            }
+            Report::Closed { request, reason } => self.close(&request, reason, Metadata::new(), telling),
+            Report::Ask { request: None, .. } | Report::Called { .. } => {}
             Report::Status { turn, status, reason, session_id: None } => {
                 telling.tell_all(self.kept.standing.reported(turn, status, reason));
             }

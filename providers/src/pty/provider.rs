@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::entry::{Entry, capabilities, lock, reasons};
+use super::entry::{Entry, at_best, lock, reasons};
 use super::feed::{FEED_CAPACITY, Feed, recent, unavailable};
 use super::files::{ContainmentChoice, FileError, SessionDir};
 use super::link::CallError;
@@ -35,6 +35,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const FREEZE_WITHIN: Duration = Duration::from_secs(8);
 /// How long handing over may take: the injector tells something after 8 s.
 const INJECT_WITHIN: Duration = Duration::from_secs(12);
+/// How long an answer may take: the holder tells after 6 s whether it saw the agent go on.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 /// How long a kill may take: to freeze, to kill, to kill what the first process left, each 5 s, and the way.
 const KILL_WITHIN: Duration = Duration::from_secs(25);
 /// How long a holder that has nothing more to do may take to leave.
@@ -187,8 +189,10 @@ impl PtyProvider {
 
     /// The session, if it can be acted on: one that lives in another cannot.
     async fn target(&self, id: &SessionId, capability: Capability) -> Result<Arc<Entry>, ProviderError> {
+        // Whether its requests can be answered, it tells itself.
+        let is_never = |no: &Capability| *no == capability && capability != Capability::Approve;
         match self.entry(id) {
-            Ok(entry) => match reasons(entry.spec.protocol).iter().find(|(no, _)| *no == capability) {
+            Ok(entry) => match reasons(entry.spec.protocol).iter().find(|(no, _)| is_never(no)) {
                 Some((_, reason)) => Err(ProviderError::NotCapable { capability, reason: (*reason).into() }),
                 None => Ok(entry),
             },
@@ -343,7 +347,7 @@ impl AgentProvider for PtyProvider {
     async fn health(&self) -> ProviderHealth {
         let problem = |error: std::io::Error| format!("{} cannot be used: {error}", self.config.dir.display());
         let error = tokio::fs::metadata(&self.config.dir).await.err().map(problem);
-        ProviderHealth { error, capabilities: capabilities(self.config.protocol()).to_vec() }
+        ProviderHealth { error, capabilities: at_best(self.config.protocol()) }
     }
 
     fn watch(&self) -> mpsc::Receiver<Appeared> {
@@ -482,6 +486,22 @@ impl AgentProvider for PtyProvider {
         look.unwrap_or(Ok(None)).map_err(unavailable)
     }
 
+    async fn answer(
+        &self,
+        id: &SessionId,
+        request: &MessageId,
+        answer: &bus_schema::Answer,
+        by: &Operator,
+    ) -> Result<(), ProviderError> {
+        let entry = self.target(id, Capability::Approve).await?;
+        if !entry.info().await?.capabilities.contains(&Capability::Approve) && entry.exit().await.is_none() {
+            let reason = "answer its questions at the terminal".into();
+            return Err(ProviderError::NotCapable { capability: Capability::Approve, reason });
+        }
+        let call = Call::Answer { request: request.clone(), answer: answer.clone(), by: by.clone() };
+        self.call(&entry, "answering", call, CONFIRM_WITHIN).await.map(|_| ())
+    }
+
     async fn pause(&self, id: &SessionId, by: &Operator) -> Result<(), ProviderError> {
         self.done(id, (Capability::Pause, "pausing"), Call::Freeze { by: by.clone() }, FREEZE_WITHIN).await
     }
@@ -510,17 +530,6 @@ impl AgentProvider for PtyProvider {
             }
             Err(error) => Err(error),
         }
-    }
-
-    async fn answer(
-        &self,
-        id: &SessionId,
-        request: &MessageId,
-        answer: &bus_schema::Answer,
-        by: &Operator,
-    ) -> Result<(), ProviderError> {
-        let (request, answer, by) = (request.clone(), answer.clone(), by.clone());
-        self.done(id, (Capability::Approve, "answering"), Call::Answer { request, answer, by }, ANSWER_WITHIN).await
     }
 
     async fn terminal_input(&self, id: &SessionId, data: &[u8], by: &Operator) -> Result<(), ProviderError> {

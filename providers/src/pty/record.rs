@@ -72,9 +72,30 @@ pub(crate) enum Note {
         /// How far.
         outcome: InjectOutcome,
     },
+    /// A request of the session was answered through the mesh.
+    Answered(Answered),
     /// Of a newer version.
     #[serde(other)]
     Other,
+}
+
+/// A request of the session was answered through the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Answered {
+    /// Which.
+    pub request: String,
+    /// The option chosen.
+    pub option: String,
+    /// What that says, for people.
+    pub label: String,
+    /// Words.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// By whom.
+    pub by: Operator,
+    /// True if the agent was seen to go on.
+    pub confirmed: bool,
 }
 
 /// Somebody wants the end of the session.
@@ -144,6 +165,14 @@ mod tests {
         assert_eq!(unpack::<Input>(&pack(&input)), Some(input));
         let outcome = InjectOutcome { state: Delivery::Written, mode: Some(InjectMode::Queue), reason: None };
         let notes = [
+            Note::Answered(Answered {
+                request: "r".into(),
+                option: "allow".into(),
+                label: "Yes".into(),
+                text: None,
+                by: by.clone(),
+                confirmed: true,
+            }),
             Note::Started { pid: 7, containment: "cgroup".into() },
             Note::Intent(Intent { action: EndAction::Kill, by, at: 5 }),
             Note::Injected { message_id: MessageId::new("m1").unwrap(), outcome },

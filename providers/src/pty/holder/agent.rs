@@ -122,7 +122,7 @@ impl Session {
     }
 
     /// An operator answers one of its requests.
-    pub fn answer_request(&mut self, request: &MessageId, given: &Given, by: Operator) -> Result<Answer, Fault> {
+    pub fn answer_agent(&mut self, request: &MessageId, given: &Given, by: Operator) -> Result<Answer, Fault> {
         if let Some(fault) = self.ended_fault() {
             return Err(fault);
         }

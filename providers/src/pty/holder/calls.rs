@@ -50,11 +50,16 @@ impl Session {
                 Some(Ok(Answer::Done))
             }
             Call::Injection { message_id } => Some(Ok(Answer::Injection(self.outcome(&message_id)))),
-            Call::Answer { request, answer, by } => Some(self.answer_request(&request, &answer, by)),
             Call::Input { data, by } => Some(self.input(&data, by)),
             Call::Resize { size } => Some(self.resize(size)),
             Call::Inject { message_id, operator, content, mode } => {
                 self.accept(client, id, Injecting { message_id, operator, content, mode })
+            }
+            Call::Answer { request, answer, by } if self.agent.is_some() => {
+                Some(self.answer_agent(&request, &answer, by))
+            }
+            Call::Answer { request, answer, by } => {
+                self.answer_ask((client, id), &request, (answer.option_id, answer.text), by)
             }
             Call::Freeze { .. } | Call::Thaw { .. } | Call::Terminate { .. } | Call::Kill { .. }
                 if self.ended.is_some() =>

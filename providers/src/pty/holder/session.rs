@@ -9,6 +9,7 @@ use bus_schema::{EndReport, MessageId, Operator, Timestamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Threads;
+use super::asks::{Asks, Request};
 use super::channel::Channel;
 use super::clients::Clients;
 use super::flow::Flow;
@@ -24,7 +25,7 @@ use crate::pty::emulator::{Emulator, ProgramState};
 use crate::pty::files::{ChildState, SessionDir, Spec, State};
 use crate::pty::log::{Kind, LogWriter};
 use crate::pty::record::{Exit, Note, Typist, pack};
-use crate::pty::report::{Report, Sourced};
+use crate::pty::report::{HOOK, Report, Sourced};
 use crate::pty::source::Sources;
 
 /// Largest piece of output in one block, and so in one event.
@@ -75,6 +76,8 @@ pub(crate) struct Session {
     pub parts: Parts,
     pub flow: Flow,
     pub injector: Injector,
+    /// Requests that wait for an answer.
+    pub asks: Asks,
     /// Who waits for the outcome of which message.
     pub waiting: BTreeMap<MessageId, Vec<(u64, u64)>>,
     /// Who waits for the keeper, in the order of what it was told.
@@ -153,6 +156,7 @@ impl Session {
             parts,
             flow,
             injector: Injector::default(),
+            asks: Asks::default(),
             waiting: BTreeMap::new(),
             freezing: VecDeque::new(),
             thawing: VecDeque::new(),
@@ -226,8 +230,8 @@ impl Session {
                 Source::Reporter(key) => {
                     self.parts.reporters.flush(key);
                     if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-                        for report in self.parts.reporters.read(key) {
-                            self.report("socket", report);
+                        for (source, report) in self.parts.reporters.read(key) {
+                            self.reported(key, source, report);
                         }
                     }
                 }
@@ -239,6 +243,7 @@ impl Session {
         self.note_silence(now);
         self.inject(now);
         self.look_at_agent(now);
+        self.look_at_asks(now);
         self.end_if_over(buffer);
         self.parts.log.release(self.flow.acknowledged(), self.flow.floor());
         self.parts.clients.pump(&self.parts.log);
@@ -333,6 +338,7 @@ impl Session {
             self.sources.as_ref().filter(|_| self.takes_reports()).and_then(Sources::look_at).map(left),
             self.injector.look_again(),
             self.agent_looks_at().map(left),
+            self.asks.look_at().map(left),
             (!self.unwritten.is_empty()).then(|| left(self.write_again)),
             self.sync_at.map(left),
             self.ended.map(|at| left(at + LINGER)),
@@ -391,8 +397,41 @@ impl Session {
         }
     }
 
+    /// Takes what the session says on its socket.
+    fn reported(&mut self, connection: u64, source: &str, report: Report) {
+        match &report {
+            Report::Ask { request: Some(name), call, options, takes_text, .. } => {
+                let (call, options, takes_text) = (call.clone(), options.clone(), *takes_text);
+                let request = Request { connection, call, options, takes_text };
+                self.ask(source, name.clone(), request, report);
+            }
+            Report::Called { call } => self.called(call),
+            Report::Status { session_id: None, .. } if source == HOOK => {
+                self.goes_on();
+                self.report(source, report);
+            }
+            Report::Ask { .. }
+            | Report::Message { .. }
+            | Report::Status { .. }
+            | Report::Attention { .. }
+            | Report::Child { .. }
+            | Report::Title { .. }
+            | Report::Prompt { .. }
+            | Report::Answers
+            | Report::Closed { .. }
+            | Report::Speaks => self.report(source, report),
+        }
+    }
+
     /// Logs a report, and remembers what must be known of it here.
     pub fn report(&mut self, source: &str, report: Report) {
+        if report == Report::Answers {
+            if self.parts.state.answers {
+                return;
+            }
+            self.parts.state.answers = true;
+            self.save();
+        }
         if let Report::Child { session_id: Some(child), title, agent_type, ended } = &report {
             let children = &mut self.parts.state.children;
             if children.contains_key(child) || children.len() < MAX_CHILDREN {
@@ -464,6 +503,7 @@ impl Session {
                 self.report(source, report);
             }
         }
+        self.abandon_asks();
         let steps = self.injector.abandon();
         self.take_steps(steps);
         self.abandon_agent();

@@ -52,7 +52,12 @@ impl ChildInterpreter {
                 Some(Note::Frozen { by }) => telling.tell_all(self.standing.frozen(&by)),
                 Some(Note::Thawed { .. }) => telling.tell_all(self.standing.thawed()),
                 Some(
-                    Note::Started { .. } | Note::Intent(_) | Note::Injecting(_) | Note::Injected { .. } | Note::Other,
+                    Note::Started { .. }
+                    | Note::Intent(_)
+                    | Note::Injecting(_)
+                    | Note::Injected { .. }
+                    | Note::Answered(_)
+                    | Note::Other,
                 )
                 | None => {}
             },
@@ -96,6 +101,11 @@ impl ChildInterpreter {
             | Report::Status { .. }
             | Report::Attention { .. }
             | Report::Title { .. }
+            | Report::Prompt { .. }
+            | Report::Ask { .. }
+            | Report::Called { .. }
+            | Report::Answers
+            | Report::Closed { .. }
             | Report::Speaks => {}
         }
     }
