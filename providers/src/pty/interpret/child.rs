@@ -52,7 +52,13 @@ impl ChildInterpreter {
                 Some(Note::Frozen { by }) => telling.tell_all(self.standing.frozen(&by)),
                 Some(Note::Thawed { .. }) => telling.tell_all(self.standing.thawed()),
                 Some(
-                    Note::Started { .. } | Note::Intent(_) | Note::Injecting(_) | Note::Injected { .. } | Note::Other,
+                    Note::Started { .. }
+                    | Note::Intent(_)
+                    | Note::Injecting(_)
+                    | Note::Injected { .. }
+                    | Note::Stands { .. }
+                    | Note::Told { .. }
+                    | Note::Other,
                 )
                 | None => {}
             },
@@ -61,7 +67,7 @@ impl ChildInterpreter {
                     self.end(end_with_parent(&end), &mut telling);
                 }
             }
-            Kind::Output | Kind::Input | Kind::Resize | Kind::Quiet | Kind::Other(_) => {}
+            Kind::Output | Kind::Input | Kind::Resize | Kind::Quiet | Kind::Fragment | Kind::Other(_) => {}
         }
         telling.events
     }
