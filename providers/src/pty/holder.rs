@@ -30,6 +30,8 @@ mod session;
 mod terminal;
 mod wire;
 
+pub(crate) use self::inject::{json_line, sanitised};
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
