@@ -1,8 +1,9 @@
 //! A container engine of the test's own: a real `dockerd` with its own folders, and a tiny image to run.
 //!
 //! It shares nothing with an engine that may run on the machine. It lives in a network namespace of its own, because a
-//! second `dockerd` with `--bridge=none` deletes the bridge of the first (measured with Engine 20.10), and in a
-//! namespace of containerd's of its own. It needs root. The image is Debian's `busybox-static`: one file, no network.
+//! second `dockerd` with `--bridge=none` deletes the bridge of the first (measured with Engine 20.10), and has a
+//! containerd of its own, as on any machine a process beside it: so `dockerd` can be killed without it. It needs root.
+//! The image is Debian's `busybox-static`: one file, no network.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -47,6 +48,8 @@ pub struct Dockerd {
     dir: KeptOnFailure,
     live_restore: bool,
     process: Option<Process>,
+    /// Dropped after the engine.
+    containerd: Process,
 }
 
 impl Dockerd {
@@ -56,7 +59,9 @@ impl Dockerd {
     /// It cannot be started, or what it needs is missing.
     pub fn start(live_restore: bool) -> anyhow::Result<Self> {
         let program = find_dockerd()?;
-        let mut engine = Self { program, dir: KeptOnFailure::new()?, live_restore, process: None };
+        let dir = KeptOnFailure::new()?;
+        let containerd = start_containerd(dir.path())?;
+        let mut engine = Self { program, dir, live_restore, process: None, containerd };
         engine.run()?;
         engine.import()?;
         Ok(engine)
@@ -100,9 +105,7 @@ impl Dockerd {
         command.arg("--data-root").arg(dir.join("data")).arg("--exec-root").arg(dir.join("exec"));
         command.arg("--pidfile").arg(dir.join("pid"));
         command.arg("-H").arg(format!("unix://{}", dir.join("docker.sock").display()));
-        let namespace = format!("mosaic-test-{}", std::process::id());
-        command.arg("--containerd-namespace").arg(&namespace);
-        command.arg("--containerd-plugins-namespace").arg(format!("{namespace}-plugins"));
+        command.arg("--containerd").arg(dir.join("containerd.sock"));
         command.args(["--storage-driver=vfs", "--iptables=false", "--ip6tables=false", "--bridge=none"]);
         if self.live_restore {
             command.arg("--live-restore");
@@ -204,12 +207,36 @@ impl Dockerd {
     }
 }
 
+/// A containerd without what Kubernetes wants of it.
+fn start_containerd(dir: &Path) -> anyhow::Result<Process> {
+    let (root, state, socket) = (dir.join("containerd"), dir.join("containerd-state"), dir.join("containerd.sock"));
+    let config = format!(
+        "version = 2\nroot = {root:?}\nstate = {state:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+         [grpc]\naddress = {socket:?}\n[debug]\naddress = {:?}\n",
+        dir.join("containerd-debug.sock")
+    );
+    let path = dir.join("containerd.toml");
+    std::fs::write(&path, config).context("write the configuration of containerd")?;
+    let mut command = Command::new("containerd");
+    command.arg("--config").arg(&path);
+    let mut process = Process::spawn("containerd", &mut command, &dir.join("containerd.log"))
+        .with_context(|| format!("containerd comes with docker.io: {HOW_TO_INSTALL}"))?;
+    let ready = wait_until_blocking("containerd listens", START_WITHIN, || {
+        let ended = process.exited().is_some();
+        (ended || UnixStream::connect(&socket).is_ok()).then_some(!ended)
+    })?;
+    ensure!(ready, "containerd ended at its start: {}", process.log());
+    Ok(process)
+}
+
 impl Drop for Dockerd {
     #[expect(clippy::print_stderr, reason = "what a test leaves behind is said")]
     fn drop(&mut self) {
         if let Err(error) = self.clean() {
             eprintln!("a container engine of a test could not be cleaned: {error:#}");
         }
+        // It leaves in order; else it is killed when it is dropped.
+        let _ = self.containerd.terminate(END_WITHIN);
     }
 }
 

@@ -8,7 +8,7 @@ use bollard::exec::StartExecResults;
 use bus_schema::{Capability, Delivery, InjectMode, MessageId, Status};
 use futures::StreamExt;
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::engine::{EngineError, Phase};
 use super::journal::Journal;
@@ -22,6 +22,11 @@ use crate::pty::record::{Injecting, Note};
 
 /// How long a message may wait for those before it.
 const TURN_WITHIN: Duration = Duration::from_secs(10);
+/// How long a message waits for a paused container to be resumed: the engine attaches to none that is. The caller comes
+/// again later.
+const RESUMED_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the agent's input may take to have room. Afterwards nobody can say how much of the message is in it.
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 /// How long a command that hands a message over may run.
@@ -40,28 +45,46 @@ pub(crate) async fn hand_over(
     session: &Arc<Session>,
     message: OperatorMessage,
 ) -> Result<InjectOutcome, ProviderError> {
-    let Ok(_turn) = timeout(TURN_WITHIN, session.acting.lock()).await else {
-        let doing = "waiting for the messages before it".into();
-        return Err(ProviderError::Deadline { doing, seconds: TURN_WITHIN.as_secs() });
-    };
-    if let Some(known) = lock(&session.journal).outcome(&message.message_id) {
-        return Ok(known);
+    let until = Instant::now() + RESUMED_WITHIN;
+    loop {
+        let Ok(turn) = timeout(TURN_WITHIN, session.acting.lock()).await else {
+            let doing = "waiting for the messages before it".into();
+            return Err(ProviderError::Deadline { doing, seconds: TURN_WITHIN.as_secs() });
+        };
+        if let Some(known) = lock(&session.journal).outcome(&message.message_id) {
+            return Ok(known);
+        }
+        let container = session.must(Capability::Inject)?;
+        let now = session.engine.inspect(&container).await?;
+        match now.map_or(Phase::Ended, |now| now.phase) {
+            Phase::Running => return give(session, &container, message).await,
+            Phase::Paused => {}
+            Phase::Created | Phase::Restarting => {
+                let reason = "its container does not run yet".into();
+                return Err(ProviderError::WrongState { status: Status::Spawning, reason });
+            }
+            Phase::Ended => {
+                let reason = "its container does not run".into();
+                return Err(ProviderError::WrongState { status: session.info().status, reason });
+            }
+        }
+        if Instant::now() >= until {
+            let what = "the container is paused: the message can be handed over once it is resumed".into();
+            return Err(ProviderError::Unavailable { what, source: None });
+        }
+        // Whoever resumes it needs the turn.
+        drop(turn);
+        sleep(LOOK_AGAIN).await;
     }
-    let container = session.must(Capability::Inject)?;
-    let now = session.engine.inspect(&container).await?;
-    let phase = now.as_ref().map_or(Phase::Ended, |now| now.phase);
+}
+
+/// Hands a message over to a container that runs.
+async fn give(
+    session: &Arc<Session>,
+    container: &str,
+    message: OperatorMessage,
+) -> Result<InjectOutcome, ProviderError> {
     let card = session.card();
-    match (phase, &card.facts.way) {
-        (Phase::Running, _) | (Phase::Paused, Way::Stdin | Way::None(_)) => {}
-        (Phase::Paused, Way::Exec(_)) => {
-            let reason = "a command can be run in it only once it is resumed".into();
-            return Err(ProviderError::WrongState { status: Status::Paused, reason });
-        }
-        (Phase::Created | Phase::Restarting | Phase::Ended, _) => {
-            let reason = "its container does not run now".into();
-            return Err(ProviderError::WrongState { status: session.info().status, reason });
-        }
-    }
     let OperatorMessage { message_id, operator, content, mode } = message;
     let injecting = Injecting { message_id: message_id.clone(), operator, content, mode };
     let text = match card.facts.protocol {
@@ -77,8 +100,8 @@ pub(crate) async fn hand_over(
     write_down(session, &message_id, Journal::begin).await?;
     append(session, &Note::Injecting(injecting)).await?;
     let given = match &card.facts.way {
-        Way::Stdin => to_stdin(session, &container, &text, card.facts.tty).await,
-        Way::Exec(argv) => to_command(session, &container, argv.clone(), &text).await,
+        Way::Stdin => to_stdin(session, container, &text, card.facts.tty).await,
+        Way::Exec(argv) => to_command(session, container, argv.clone(), &text).await,
         Way::None(_) => Ok(outcome(Delivery::Refused, Some("it takes no messages".into()))),
     };
     match given {

@@ -189,6 +189,8 @@ async fn docker_restart_by_hand_is_the_same_session() {
     session.message("life").await;
     stage.engine.ask("POST", &format!("/containers/{container}/restart?t=1"), None).unwrap();
     session.message("life").await;
-    session.status(Status::Running).await;
+    while session.statuses() != [Status::Running, Status::Spawning, Status::Running] {
+        assert!(session.next().await.is_some(), "{:?}", session.seen);
+    }
     assert_eq!(stage.provider.sessions().await.unwrap().len(), 1);
 }

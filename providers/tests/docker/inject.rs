@@ -72,7 +72,7 @@ async fn docker_messages_can_go_through_a_command() {
     assert!(reason.contains("code 4") && reason.contains("not today"), "{reason}");
     // Paused, no command can be run in it; nothing was handed over, so it may be tried again.
     stage.provider.pause(&session.id, &ada()).await.unwrap();
-    assert!(matches!(session.inject("m2", "x").await, Err(ProviderError::WrongState { .. })));
+    assert!(matches!(session.inject("m2", "x").await, Err(ProviderError::Unavailable { .. })));
     stage.provider.resume(&session.id, &ada()).await.unwrap();
     assert_eq!(session.inject("m2", "x").await.unwrap().state, Delivery::Refused);
 
