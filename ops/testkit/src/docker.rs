@@ -235,6 +235,8 @@ impl Drop for Dockerd {
         if let Err(error) = self.clean() {
             eprintln!("a container engine of a test could not be cleaned: {error:#}");
         }
+        // Each start that was not ended in order left a mount.
+        while rustix::mount::unmount(self.dir.path().join("data"), rustix::mount::UnmountFlags::DETACH).is_ok() {}
         // It leaves in order; else it is killed when it is dropped.
         let _ = self.containerd.terminate(END_WITHIN);
     }

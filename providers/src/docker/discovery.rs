@@ -36,10 +36,7 @@ pub(crate) async fn discover(shared: Arc<Shared>) {
     let mut last = None;
     let mut was_away = false;
     loop {
-        let error = match watch(&shared, &mut last, &mut backoff).await {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        let error = watch(&shared, &mut last, &mut backoff).await.err();
         if let Some(error) = error.filter(|_| !was_away) {
             tracing::info!(%error, "the container engine is away");
         }

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! DATA/docker/
-//!   sessions/ULID/card.json      which container, which of its lives, who wants its end, how it ended
+//!   lock                         held by the one program that keeps the sessions
+//!   sessions/ULID/card.json      which container, which of its lives, how it ended
+//!                 intent.json    who wants its end; written by whoever asks for it, in a program beside us too
 //!                 log/           see pty/log.rs
 //!                 checkpoints/   see pty/checkpoints.rs
 //!                 injections     operator messages that were handed over: see journal.rs
@@ -10,6 +12,7 @@
 //! ```
 //! The cards together are the mapping of containers to sessions.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::labels::Facts;
 use crate::provider::End;
 use crate::pty::files::replace_bytes;
-use crate::pty::record::Intent;
+use crate::pty::record::{EndAction, Intent};
 
 /// Version of the card. A newer one is left alone.
 const CARD_VERSION: u32 = 1;
@@ -47,8 +50,6 @@ pub(crate) struct Card {
     /// The start of the container that was seen last: another one is a restart.
     pub run: Option<i64>,
     pub ended_at: Option<i64>,
-    /// Who wants its end.
-    pub intent: Option<Intent>,
     /// The proof of a kill.
     pub report: Option<EndReport>,
     pub exit: Option<End>,
@@ -79,7 +80,6 @@ impl Card {
             started_at: None,
             run: None,
             ended_at: None,
-            intent: None,
             report: None,
             exit: None,
         }
@@ -107,6 +107,19 @@ impl Folder {
         self.0.join("injections")
     }
 
+    /// Who wants the end of the session.
+    pub fn intent(&self) -> Option<Intent> {
+        serde_json::from_slice(&std::fs::read(self.0.join("intent.json")).ok()?).ok()
+    }
+
+    /// Somebody does. The firmer wish stays.
+    pub fn intend(&self, intent: &Intent) -> io::Result<()> {
+        if self.intent().is_some_and(|known| known.action == EndAction::Kill) {
+            return Ok(());
+        }
+        replace_bytes(&self.0.join("intent.json"), &serde_json::to_vec(intent).map_err(io::Error::other)?)
+    }
+
     fn card(&self) -> PathBuf {
         self.0.join("card.json")
     }
@@ -116,7 +129,7 @@ impl Folder {
         replace_bytes(&self.card(), &serde_json::to_vec_pretty(card).map_err(io::Error::other)?)
     }
 
-    fn read(&self) -> io::Result<Card> {
+    pub fn read(&self) -> io::Result<Card> {
         let card: Card = serde_json::from_slice(&std::fs::read(self.card())?).map_err(io::Error::other)?;
         if card.version > CARD_VERSION {
             let text = format!("version {} is newer than {CARD_VERSION}; use the newer program", card.version);
@@ -135,6 +148,16 @@ impl Files {
         std::fs::create_dir_all(dir.join("sessions"))?;
         std::fs::create_dir_all(dir.join("forgotten"))?;
         Ok(Self(dir.into()))
+    }
+
+    /// Becomes the one who keeps the sessions, for as long as the file is held. `None` if somebody else is.
+    pub fn lock(&self) -> io::Result<Option<File>> {
+        let file = File::options().create(true).truncate(false).write(true).open(self.0.join("lock"))?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub fn folder(&self, id: &SessionId) -> Folder {

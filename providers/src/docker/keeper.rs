@@ -88,7 +88,7 @@ pub(crate) async fn keep(session: Arc<Session>) {
         };
         if ended {
             let since = *down_since.get_or_insert_with(Instant::now);
-            if session.card().intent.is_none() && since.elapsed() < STAYS_DOWN {
+            if session.intent().is_none() && since.elapsed() < STAYS_DOWN {
                 wait(&session, STAYS_DOWN.saturating_sub(since.elapsed())).await;
                 continue;
             }
@@ -271,7 +271,7 @@ fn how_it_ended(session: &Session, container: Option<&Container>) -> End {
     let code = container.and_then(|container| container.exit_code).or(*lock(&session.last_code));
     let exit_code = code.and_then(|code| i32::try_from(code).ok());
     let report = card.report;
-    if let Some(intent) = card.intent {
+    if let Some(intent) = session.intent() {
         let done = match intent.action {
             EndAction::Terminate => "terminated",
             EndAction::Kill => "killed",

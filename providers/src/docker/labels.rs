@@ -119,7 +119,8 @@ impl Facts {
             task: text(TASK),
             task_source: text(TASK_SOURCE),
             mission: text(MISSION),
-            profile: text(PROFILE),
+            // What the mesh did not start has no profile, whatever it says.
+            profile: text(PROFILE).filter(|_| get(MANAGED) == Some("true")),
             protocol,
             way,
             stop_seconds: stop.and_then(Result::ok).unwrap_or(DEFAULT_STOP_S).min(MAX_STOP_S),

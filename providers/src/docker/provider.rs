@@ -1,6 +1,7 @@
 //! The provider: its sessions, and what is asked of them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -33,6 +34,8 @@ const RECENT_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long the end of a container that has ended may take to be told.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
+/// How long another program may keep the sessions before we give up.
+const HELD_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -47,6 +50,8 @@ pub struct DockerConfig {
     pub docker_host: Option<String>,
     /// The variable `XDG_RUNTIME_DIR`.
     pub runtime_dir: Option<PathBuf>,
+    /// True in a program beside the node agent: it looks at sessions and ends them, and keeps none.
+    pub is_beside: bool,
 }
 
 impl DockerConfig {
@@ -54,7 +59,7 @@ impl DockerConfig {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         let docker_host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
         let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        Self { dir: dir.into(), socket: None, docker_host, runtime_dir }
+        Self { dir: dir.into(), socket: None, docker_host, runtime_dir, is_beside: false }
     }
 }
 
@@ -74,6 +79,8 @@ pub(crate) struct Shared {
     pub finding: tokio::sync::Mutex<()>,
     sessions: Mutex<BTreeMap<SessionId, Arc<Session>>>,
     watchers: Mutex<Vec<mpsc::Sender<Appeared>>>,
+    /// The lock on the folder.
+    held: Mutex<Option<File>>,
 }
 
 impl Shared {
@@ -136,13 +143,18 @@ impl DockerProvider {
             what: "the folder of sessions in containers cannot be used".into(),
             source: Some(Box::new(error)),
         };
-        let DockerConfig { dir, socket, docker_host, runtime_dir } = config;
+        let DockerConfig { dir, socket, docker_host, runtime_dir, is_beside } = config;
         let engine = Engine::new(Sockets { configured: socket, docker_host, runtime_dir });
         let of_sessions = engine.clone();
+        let files = Files::open(&dir).map_err(unusable)?;
+        let held = if is_beside { None } else { Some(hold(&files).await?) };
         let scan = move || {
-            let files = Files::open(&dir)?;
             let mut sessions = vec![];
             for (folder, card) in files.cards()? {
+                if is_beside {
+                    sessions.push(Arc::new(Session::of_another(folder, card, of_sessions.clone())));
+                    continue;
+                }
                 let id = card.session_id.clone();
                 match Session::open(folder, card, of_sessions.clone()) {
                     Ok(session) => sessions.push(Arc::new(session)),
@@ -161,11 +173,14 @@ impl DockerProvider {
             finding: tokio::sync::Mutex::default(),
             sessions: Mutex::new(sessions.iter().map(|session| (session.id.clone(), Arc::clone(session))).collect()),
             watchers: Mutex::default(),
+            held: Mutex::new(held),
         });
+        if is_beside {
+            return Ok(Arc::new(Self { name, shared }));
+        }
         for session in sessions.iter().filter(|session| session.exit().is_none()) {
-            let card = session.card();
             let (stop, own) = (shared.stop.clone(), Arc::clone(session));
-            match (card.container, card.intent) {
+            match (session.container(), session.intent()) {
                 (None, _) => {
                     let within = Arc::clone(&shared);
                     shared.tasks.spawn(async move {
@@ -198,6 +213,7 @@ impl DockerProvider {
         for session in self.shared.all() {
             session.record.settle().await;
         }
+        drop(lock(&self.shared.held).take());
     }
 
     fn session(&self, id: &SessionId) -> Result<Arc<Session>, ProviderError> {
@@ -232,6 +248,23 @@ impl DockerProvider {
 impl Drop for DockerProvider {
     fn drop(&mut self) {
         self.shared.stop.cancel();
+    }
+}
+
+/// Waits until nobody else keeps the sessions: whoever was killed may take a moment to be gone.
+async fn hold(files: &Files) -> Result<File, ProviderError> {
+    let unusable = |source: Option<std::io::Error>| ProviderError::Unavailable {
+        what: "another program keeps the sessions in containers; end it first".into(),
+        source: source.map(|error| Box::new(error) as Box<_>),
+    };
+    let until = tokio::time::Instant::now() + HELD_WITHIN;
+    loop {
+        match files.lock() {
+            Ok(Some(file)) => return Ok(file),
+            Ok(None) if tokio::time::Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+            Ok(None) => return Err(unusable(None)),
+            Err(error) => return Err(unusable(Some(error))),
+        }
     }
 }
 

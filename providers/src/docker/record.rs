@@ -28,7 +28,8 @@ pub(crate) type Entry = (Kind, i64, Vec<u8>);
 /// The log of one session.
 #[derive(Debug)]
 pub(crate) struct Record {
-    writer: Arc<Mutex<LogWriter>>,
+    /// `None` where another program keeps it.
+    writer: Option<Arc<Mutex<LogWriter>>>,
     /// The place up to which it is on the disk.
     end: watch::Sender<u64>,
     dir: PathBuf,
@@ -57,7 +58,13 @@ impl Record {
         };
         let past = past(dir, after)?;
         let end = watch::Sender::new(writer.end());
-        Ok((Self { writer: Arc::new(Mutex::new(writer)), end, dir: dir.into(), appending: TaskTracker::new() }, past))
+        let writer = Some(Arc::new(Mutex::new(writer)));
+        Ok((Self { writer, end, dir: dir.into(), appending: TaskTracker::new() }, past))
+    }
+
+    /// One that another program keeps: nothing can be appended.
+    pub fn of_another(dir: &Path) -> Self {
+        Self { writer: None, end: watch::Sender::new(0), dir: dir.into(), appending: TaskTracker::new() }
     }
 
     /// The place up to which it can be read, as it grows.
@@ -67,12 +74,16 @@ impl Record {
 
     /// The place where what is kept begins.
     pub fn first(&self) -> u64 {
-        lock(&self.writer).first()
+        self.writer.as_ref().map_or(0, |writer| lock(writer).first())
     }
 
     /// Appends, and returns once it is on the disk. Entries that are given together stand together.
     pub async fn append(&self, entries: Vec<Entry>) -> Result<u64, LogError> {
-        let (writer, dir) = (Arc::clone(&self.writer), self.dir.clone());
+        let dir = self.dir.clone();
+        let Some(writer) = self.writer.clone() else {
+            let source = std::io::ErrorKind::PermissionDenied.into();
+            return Err(LogError::Io { doing: "writing what another program keeps in", path: dir, source });
+        };
         let write = move || {
             let mut writer = lock(&writer);
             for (kind, time, data) in &entries {
@@ -101,7 +112,7 @@ impl Record {
 
     /// Deletes what nobody needs: acknowledged up to the one place, with a checkpoint at the other.
     pub async fn release(&self, acknowledged: u64, floor: u64) {
-        let writer = Arc::clone(&self.writer);
+        let Some(writer) = self.writer.clone() else { return };
         // What stays is deleted the next time.
         let _ = tokio::task::spawn_blocking(move || lock(&writer).release(acknowledged, floor)).await;
     }
@@ -125,10 +136,11 @@ fn past(dir: &Path, after: Option<i64>) -> Result<Past, LogError> {
                     let stamp = &mut stamps[usize::from(stream == 2)];
                     *stamp = Some(stamp.map_or((nanos, false), |(first, differs)| (first, differs || first != nanos)));
                 }
-                Kind::Note => match unpack(&block.data) {
-                    Some(Note::Stands { status, reason, .. }) => past.stands = Some((status, reason)),
-                    Some(_) | None => {}
-                },
+                Kind::Note => {
+                    if let Some(Note::Stands { status, reason, .. }) = unpack(&block.data) {
+                        past.stands = Some((status, reason));
+                    }
+                }
                 Kind::Exit => past.exit = unpack::<Exit>(&block.data).map(|exit| exit.end),
                 Kind::Output | Kind::Input | Kind::Resize | Kind::Report | Kind::Quiet | Kind::Other(_) => {}
             }

@@ -54,6 +54,8 @@ pub(crate) struct Session {
     /// How far its output is in the log. Only its keeper changes it.
     pub cursor: Mutex<Cursor>,
     card: Mutex<Card>,
+    /// Another program keeps it, and writes its files.
+    is_of_another: bool,
     saving: tokio::sync::Mutex<()>,
     told: Mutex<Option<(Status, Option<String>)>>,
     /// One status is told at a time.
@@ -72,14 +74,26 @@ impl Session {
     /// Opens its files, or begins them. Blocks.
     pub fn open(folder: Folder, mut card: Card, engine: Engine) -> Result<Self, LogError> {
         let io = |source| LogError::Io { doing: "writing", path: folder.path().into(), source };
-        let (record, Past { cursor, stands, exit }) = Record::open(&folder.log(), LIMITS, card.after)?;
-        if card.exit.is_none() && exit.is_some() {
-            card.exit = exit;
+        let (record, past) = Record::open(&folder.log(), LIMITS, card.after)?;
+        if card.exit.is_none() && past.exit.is_some() {
+            card.exit.clone_from(&past.exit);
             card.ended_at = card.ended_at.or(Some(clock::now_micros() * 1000));
             folder.write(&card).map_err(io)?;
         }
+        Ok(Self::new(folder, card, engine, (record, past), false))
+    }
+
+    /// One that another program keeps: it can be looked at and ended.
+    pub fn of_another(folder: Folder, card: Card, engine: Engine) -> Self {
+        let record = Record::of_another(&folder.log());
+        let past = Past { cursor: Cursor::new(None), stands: None, exit: None };
+        Self::new(folder, card, engine, (record, past), true)
+    }
+
+    fn new(folder: Folder, card: Card, engine: Engine, (record, past): (Record, Past), is_of_another: bool) -> Self {
         let places = checkpoints::places(&folder.checkpoints());
-        Ok(Self {
+        let Past { cursor, stands, .. } = past;
+        Self {
             id: card.session_id.clone(),
             journal: Arc::new(Mutex::new(Journal::open(&folder.injections()))),
             folder,
@@ -89,6 +103,7 @@ impl Session {
             acting: tokio::sync::Mutex::default(),
             cursor: Mutex::new(cursor),
             card: Mutex::new(card),
+            is_of_another,
             saving: tokio::sync::Mutex::default(),
             told: Mutex::new(stands),
             telling: tokio::sync::Mutex::default(),
@@ -97,15 +112,21 @@ impl Session {
             acknowledged: watch::Sender::new(Position::default()),
             has: watch::Sender::new(0),
             checkpoints: Mutex::new(places),
-        })
+        }
     }
 
     pub fn card(&self) -> Card {
-        lock(&self.card).clone()
+        let mut card = lock(&self.card);
+        if self.is_of_another
+            && let Ok(now) = self.folder.read()
+        {
+            *card = now;
+        }
+        card.clone()
     }
 
     pub fn exit(&self) -> Option<End> {
-        lock(&self.card).exit.clone()
+        self.card().exit
     }
 
     /// Its container; that of a session whose container is being created has none yet.
@@ -121,6 +142,9 @@ impl Session {
 
     /// Changes what is kept of it, on the disk too.
     pub async fn keep(&self, change: impl FnOnce(&mut Card)) -> std::io::Result<()> {
+        if self.is_of_another {
+            return Ok(());
+        }
         let _one_at_a_time = self.saving.lock().await;
         let (card, changed) = {
             let mut card = lock(&self.card);
@@ -137,15 +161,16 @@ impl Session {
         written.unwrap_or(Ok(()))
     }
 
-    /// Remembers who wants its end, before anything is done. The firmer wish stays.
+    /// Who wants its end, whoever wrote that down.
+    pub fn intent(&self) -> Option<Intent> {
+        self.folder.intent()
+    }
+
+    /// Remembers who wants its end, before anything is done.
     pub async fn intend(&self, intent: Intent) -> Result<(), ProviderError> {
-        use crate::pty::record::EndAction::Kill;
-        let keep = |card: &mut Card| {
-            if card.intent.as_ref().is_none_or(|known| known.action != Kill) {
-                card.intent = Some(intent);
-            }
-        };
-        self.keep(keep).await.map_err(|error| ProviderError::Failed {
+        let folder = self.folder.clone();
+        let written = tokio::task::spawn_blocking(move || folder.intend(&intent)).await;
+        written.unwrap_or(Ok(())).map_err(|error| ProviderError::Failed {
             doing: "writing down who wants the end of the session".into(),
             source: Some(Box::new(error)),
         })
