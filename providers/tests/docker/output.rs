@@ -4,7 +4,7 @@ use bus_schema::{MessageKind, Status};
 use providers::{AgentProvider, Position, Protocol};
 use serde_json::json;
 
-use crate::harness::{Stage, numbers, profile, with_input};
+use crate::harness::{Stage, numbers, profile, wait_until, with_input};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_both_streams_are_told_with_their_names() {
@@ -99,4 +99,55 @@ async fn docker_a_silent_subscriber_does_not_stop_another() {
     let mut silent = silent;
     silent.message("20000").await;
     assert_eq!(silent.messages(), numbers(20_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_a_log_that_was_rotated_away_is_a_gap_that_is_told() {
+    let mut stage = Stage::new().await;
+    let shared = stage.dir.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let more = json!({"HostConfig": {
+        "Init": true,
+        "Binds": [format!("{}:/shared", shared.display())],
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "50k", "max-file": "1"}},
+    }});
+    let script =
+        "echo first; while ! test -f /shared/go; do sleep 0.1; done; seq 1 5000; echo > /shared/done; sleep 600";
+    let (_, mut session) = stage.launch(script, json!({}), more).await;
+    session.message("first").await;
+    stage.provider.shutdown().await;
+    std::fs::write(shared.join("go"), "").unwrap();
+    wait_until("all is written", async || std::fs::metadata(shared.join("done")).map_err(|error| error.to_string()))
+        .await;
+    stage.replace().await;
+    let mut session = stage.session(&session.id, session.seen.last().unwrap().position).await;
+    session.message("5000").await;
+    let texts = session.messages();
+    assert!(texts[0].contains("output of this container is missing here"), "{}", texts[0]);
+    assert_eq!(texts.iter().filter(|text| text.contains("missing here")).count(), 1);
+    // What is left is the end of it, without another hole.
+    let left: Vec<usize> = texts[1..].iter().map(|text| text.parse().unwrap()).collect();
+    assert_eq!(left, (left[0]..=5000).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_our_log_is_bounded_while_nobody_reads_and_nothing_is_lost() {
+    let stage = Stage::new().await;
+    let script = "i=0; while [ $i -lt 300 ]; do i=$((i+1)); head -c 80000 /dev/zero | tr '\\0' a; echo $i; done";
+    let (container, mut session) = stage.launch(script, json!({}), json!({})).await;
+    wait_until("it has written all", async || {
+        let state = stage.engine.inspect(&container).unwrap().unwrap()["State"].clone();
+        if state["Status"] == "exited" { Ok(()) } else { Err(state.to_string()) }
+    })
+    .await;
+    // 24 MB were written, and the log waits at its bound.
+    let log = stage.config.dir.join("sessions").join(session.id.as_str()).join("log");
+    let size = || std::fs::read_dir(&log).unwrap().flatten().map(|file| file.metadata().unwrap().len()).sum::<u64>();
+    let bound = 16 * 1024 * 1024;
+    wait_until("it is at its bound", async || if size() >= bound { Ok(()) } else { Err(size().to_string()) }).await;
+    assert!(size() < bound + 2 * 1024 * 1024, "{}", size());
+    session.end().await;
+    let ends: Vec<String> = session.messages().iter().map(|text| text.trim_start_matches('a').to_owned()).collect();
+    assert_eq!(ends, numbers(300));
+    assert!(size() < bound, "what was acknowledged is deleted: {}", size());
 }
