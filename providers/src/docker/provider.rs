@@ -254,7 +254,7 @@ impl Drop for DockerProvider {
 /// Waits until nobody else keeps the sessions: whoever was killed may take a moment to be gone.
 async fn hold(files: &Files) -> Result<File, ProviderError> {
     let unusable = |source: Option<std::io::Error>| ProviderError::Unavailable {
-        what: "another program keeps the sessions in containers; end it first".into(),
+        what: "another node agent uses the data folder, and keeps its sessions in containers; end it first".into(),
         source: source.map(|error| Box::new(error) as Box<_>),
     };
     let until = tokio::time::Instant::now() + HELD_WITHIN;
