@@ -24,6 +24,9 @@
 //! lag_s = 30                       # kept after the bus has it: longer than the server's sync_interval
 //! [terminal]
 //! max_bytes_per_s = 524288         # published per session; what is over is only in the log of the session
+//! [docker]
+//! enabled = true                   # containers with the label dev.mosaic.agent=true are sessions
+//! socket = "/var/run/docker.sock"  # by default DOCKER_HOST, this one, or Podman's
 //! [[profile]]                      # what may be started: see `providers::Profile`
 //! name = "counter"
 //! command = ["bash", "-c", "seq 1 20000"]
@@ -44,6 +47,7 @@ use serde::Deserialize;
 
 pub use self::read::Problem;
 use crate::outbox::Limits;
+use crate::runtimes::Docker;
 
 const MIB: u64 = 1024 * 1024;
 /// Of one session, by default: hours of talk, or some minutes of an agent that writes as fast as it can.
@@ -65,7 +69,7 @@ const MAX_SESSIONS: usize = 2_000;
 /// How long a session that is over is kept, by default.
 const DEFAULT_KEEP_ENDED_S: u64 = 24 * 3600;
 /// Runtimes this program has.
-pub const PROVIDERS: &[&str] = &["pty", "acp", "echo"];
+pub const PROVIDERS: &[&str] = &["pty", "acp", "docker", "echo"];
 /// Name of the profile that is the user's shell.
 pub const SHELL: &str = "shell";
 
@@ -78,6 +82,7 @@ struct Raw {
     trust: RawTrust,
     outbox: RawOutbox,
     terminal: RawTerminal,
+    docker: RawDocker,
     profile: Vec<Profile>,
 }
 
@@ -112,6 +117,7 @@ section!(RawNats { url: Urls, creds: PathBuf, ca: PathBuf });
 section!(RawTrust { command_keys: Vec<String>, });
 section!(RawOutbox { max_bytes_per_session: u64, max_bytes: u64, lag_s: u64 });
 section!(RawTerminal { max_bytes_per_s: u64 });
+section!(RawDocker { enabled: bool, socket: PathBuf });
 
 /// One address, or several.
 #[derive(Debug, Deserialize)]
@@ -165,6 +171,8 @@ pub struct Config {
     pub lag: Duration,
     /// Terminal output published per second and session, in bytes.
     pub terminal_rate: u64,
+    /// Whether and where containers are looked for.
+    pub docker: Docker,
     /// What may be started, by name.
     pub profiles: BTreeMap<String, Profile>,
 }
@@ -255,6 +263,7 @@ impl Raw {
         self.trust.merge(later.trust);
         self.outbox.merge(later.outbox);
         self.terminal.merge(later.terminal);
+        self.docker.merge(later.docker);
     }
 
     fn check(
@@ -264,7 +273,7 @@ impl Raw {
         mut problems: Vec<Problem>,
     ) -> Result<Config, ConfigError> {
         let mut wrong = |key: &str, text: String| problems.push(Problem { place: None, key: key.into(), text });
-        let Raw { node, nats, trust, outbox, terminal, .. } = self;
+        let Raw { node, nats, trust, outbox, terminal, docker, .. } = self;
         let id = node.id.unwrap_or_else(|| {
             wrong("node.id", "is missing; give the node a name, such as id = \"local\"".into());
             "missing".into()
@@ -342,6 +351,10 @@ impl Raw {
         for profile in profiles.values().filter(|profile| profile.provider == "echo" && !has_echo) {
             wrong(&format!("profile {:?}", profile.name), "needs echo = true in [node]".into());
         }
+        let docker = Docker { is_enabled: docker.enabled.unwrap_or(true), socket: docker.socket, is_beside: false };
+        for profile in profiles.values().filter(|profile| profile.provider == "docker" && !docker.is_enabled) {
+            wrong(&format!("profile {:?}", profile.name), "needs enabled = true in [docker]".into());
+        }
         if node.shell.unwrap_or(true) && !profiles.contains_key(SHELL) {
             profiles.insert(SHELL.into(), shell(env));
         }
@@ -365,6 +378,7 @@ impl Raw {
                 limits,
                 lag: Duration::from_secs(lag_s),
                 terminal_rate,
+                docker,
                 profiles,
             }),
             _ => Err(ConfigError(problems)),

@@ -1,13 +1,24 @@
 //! Which runtimes this node has. A further one is set up here, and named in `config::PROVIDERS`.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bus_schema::ProviderName;
 use providers::echo::Echo;
 use providers::pty::{PtyConfig, PtyProvider};
-use providers::{ProviderError, Registry, RegistryError};
+use providers::{DockerConfig, DockerProvider, ProviderError, Registry, RegistryError};
+
+/// Whether and where this node looks for containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Docker {
+    /// Containers are looked for. An engine need not be there: it may come.
+    pub is_enabled: bool,
+    /// The engine's socket, where it is not to be found by itself.
+    pub socket: Option<PathBuf>,
+    /// This program stands beside the node agent, which keeps the sessions.
+    pub is_beside: bool,
+}
 
 /// The runtimes cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +49,7 @@ pub struct Runtimes {
     pub registry: Registry,
     /// Those whose sessions have holders: terminals, and agents that speak ACP.
     held: Vec<Arc<PtyProvider>>,
+    docker: Option<Arc<DockerProvider>>,
     echo: Option<Echo>,
 }
 
@@ -46,7 +58,7 @@ impl Runtimes {
     ///
     /// # Errors
     /// [`RuntimesError`].
-    pub async fn start(data_dir: &Path, has_echo: bool) -> Result<Self, RuntimesError> {
+    pub async fn start(data_dir: &Path, has_echo: bool, docker: &Docker) -> Result<Self, RuntimesError> {
         let provider = |name| move |source| RuntimesError::Provider { name, source };
         let mut registry = Registry::new();
         // The holders are this very program; `main` gives them their way in.
@@ -60,13 +72,21 @@ impl Runtimes {
             registry.register(started.clone())?;
             held.push(started);
         }
+        let mut containers = None;
+        if docker.is_enabled {
+            let mut config = DockerConfig::new(data_dir.join("docker"));
+            (config.socket, config.is_beside) = (docker.socket.clone(), docker.is_beside);
+            let started = DockerProvider::start(config).await.map_err(provider("docker"))?;
+            registry.register(started.clone())?;
+            containers = Some(started);
+        }
         let mut echo = None;
         if has_echo {
             let opened = Echo::open(ProviderName::new("echo")?, &data_dir.join("echo")).map_err(provider("echo"))?;
             registry.register(Arc::new(opened.clone()))?;
             echo = Some(opened);
         }
-        Ok(Self { registry, held, echo })
+        Ok(Self { registry, held, docker: containers, echo })
     }
 
     /// Sends home what only waits to tell the end of a session.
@@ -84,6 +104,9 @@ impl Runtimes {
     pub async fn shutdown(&self) {
         for provider in &self.held {
             provider.shutdown().await;
+        }
+        if let Some(docker) = &self.docker {
+            docker.shutdown().await;
         }
         if let Some(echo) = &self.echo {
             echo.shutdown().await;

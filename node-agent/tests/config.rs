@@ -65,6 +65,23 @@ fn agents_on_the_path_are_offered_unless_that_is_switched_off() {
 }
 
 #[test]
+fn containers_are_looked_for_unless_switched_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |more: &str| {
+        let path = write(folder.path(), "node.toml", &format!("{}{more}", good(folder.path())));
+        Config::load(&[path], &env(&[])).map(|config| config.docker).map_err(|error| error.to_string())
+    };
+    let docker = load("").unwrap();
+    assert_eq!((docker.is_enabled, docker.socket), (true, None));
+    let docker = load("[docker]\nsocket = \"/run/d.sock\"\n").unwrap();
+    assert_eq!(docker.socket.as_deref(), Some(Path::new("/run/d.sock")));
+    let profile = "[[profile]]\nname = \"c\"\nprovider = \"docker\"\nimage = \"debian:12\"\n";
+    assert!(load(profile).is_ok());
+    let error = load(&format!("[docker]\nenabled = false\n{profile}")).unwrap_err();
+    assert!(error.contains("needs enabled = true in [docker]"), "{error}");
+}
+
+#[test]
 fn all_problems_are_told_at_once_with_line_and_key() {
     let folder = tempfile::tempdir().unwrap();
     let text = r#"[node]

@@ -7,6 +7,7 @@
 mod acp;
 pub mod clock;
 pub mod conformance;
+pub mod docker;
 pub mod echo;
 pub mod process;
 mod profile;
@@ -14,6 +15,7 @@ mod provider;
 pub mod pty;
 mod registry;
 
+pub use docker::{DockerConfig, DockerProvider};
 pub use profile::{ContainerLimits, Profile, ProfileError, Protocol, StopRule};
 pub use provider::{
     AgentEvent, AgentProvider, Appeared, Child, DeltaDraft, End, EventStream, InjectOutcome, MessageDraft, News,

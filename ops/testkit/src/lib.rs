@@ -7,6 +7,7 @@
 //! | the whole stack, as `cargo xtask up` runs it | [`Stack`] |
 //! | a person at the hub's API, and what its streams tell | [`Person`], [`Events`] |
 //! | a scripted model server for agent CLIs | [`FakeModel`] |
+//! | a container engine of its own, killed and restarted at will | [`Dockerd`] |
 //! | a network that fails | [`FaultProxy`] |
 //! | any other program, with its log | [`Process`] |
 //! | until something is so | [`wait_until`] |
@@ -22,6 +23,7 @@
 
 mod api;
 mod bus;
+pub mod docker;
 mod fake_model;
 mod fault_proxy;
 mod http;
@@ -35,6 +37,7 @@ mod wait;
 
 pub use api::Person;
 pub use bus::Bus;
+pub use docker::Dockerd;
 pub use fake_model::FakeModel;
 pub use fault_proxy::FaultProxy;
 pub use http::{HttpReply, http_get, http_post};

@@ -36,6 +36,8 @@ mod terminal;
 mod unread;
 mod wire;
 
+pub(crate) use self::inject::{json_line, sanitised};
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};

@@ -34,7 +34,7 @@ use self::standing::Standing;
 use super::entry::answering;
 use super::lines::{Line, Lines};
 use super::log::{Block, Kind, SegmentHeader, parse_size};
-use super::record::{Answered, Exit, Injecting, Input, Note, Typist, unpack};
+use super::record::{Answered, Exit, Fragment, Injecting, Input, Note, Typist, unpack};
 use super::report::{HOOK, Report, Sourced};
 use crate::acp::conversation::{self, Conversation, Tale};
 use crate::profile::Protocol;
@@ -67,6 +67,9 @@ struct Kept {
     size: Option<TerminalSize>,
     standing: Standing,
     lines: Lines,
+    /// Of a second stream, where the runtime has one.
+    #[serde(default = "no_lines")]
+    second: Lines,
     /// Operator messages that were typed, oldest first.
     awaited: Vec<Awaited>,
     /// True once the session reported a message itself.
@@ -87,6 +90,10 @@ struct Acp {
     conversation: Conversation,
     /// Its standard error.
     errors: Lines,
+}
+
+fn no_lines() -> Lines {
+    Lines::new(0)
 }
 
 /// An operator message that the agent has not shown to have.
@@ -138,6 +145,7 @@ impl Interpreter {
             size: Some(header.size),
             standing: Standing::default(),
             lines: Lines::new(header.output),
+            second: Lines::new(header.output),
             awaited: vec![],
             speaks: false,
             ended: false,
@@ -181,6 +189,11 @@ impl Interpreter {
         let mut telling = Telling { offset: block.end, index: 0, at, events: vec![] };
         match block.kind {
             Kind::Output => self.output(&block.data, &mut telling),
+            Kind::Fragment => {
+                if let Some(fragment) = Fragment::decode(&block.data) {
+                    self.fragment(fragment, &mut telling);
+                }
+            }
             Kind::Input => self.input(&block.data, &mut telling),
             Kind::Errors => self.errors(&block.data, &mut telling),
             Kind::Resize => {
@@ -262,15 +275,33 @@ impl Interpreter {
         }
     }
 
+    /// A piece of output that has no terminal: only lines are made of it.
+    fn fragment(&mut self, fragment: Fragment<'_>, telling: &mut Telling) {
+        let is_second = fragment.stream == 2;
+        let lines = if is_second { &mut self.kept.second } else { &mut self.kept.lines };
+        for line in lines.feed(fragment.bytes) {
+            if is_second {
+                self.tell_second(&line, telling);
+            } else {
+                self.tell_line(&line, telling);
+            }
+        }
+    }
+
+    /// A line of the second stream: text, whatever the protocol of the first.
+    fn tell_second(&mut self, line: &Line, telling: &mut Telling) {
+        let mut voice = Voice::of_line(line, "lines");
+        voice.metadata.insert("stream".into(), "stderr".into());
+        note_cut(line, &mut voice);
+        self.say(&format!("e{:x}", line.start), voice, telling);
+    }
+
     fn tell_line(&mut self, line: &Line, telling: &mut Telling) {
         let mut voice = match self.protocol {
             Protocol::Jsonl => Voice::of_json(&line.bytes).unwrap_or_else(|| Voice::of_line(line, "jsonl")),
             Protocol::Lines | Protocol::Acp | Protocol::Terminal => Voice::of_line(line, "lines"),
         };
-        if line.dropped > 0 {
-            voice.metadata.insert("lineCut".into(), true.into());
-            voice.metadata.insert("lineBytes".into(), (line.bytes.len() as u64 + line.dropped).into());
-        }
+        note_cut(line, &mut voice);
         self.say(&format!("o{:x}", line.start), voice, telling);
     }
 
@@ -373,6 +404,13 @@ impl Interpreter {
                 telling.tell(News::Receipt { message_id, outcome });
             }
             Note::Answered(answered) => self.answered(answered, telling),
+            Note::Stands { status, reason, source } => telling.tell(News::Status { status, reason, source }),
+            Note::Told { text } => {
+                let mut metadata = Metadata::new();
+                metadata.insert("source".into(), "runtime".into());
+                let voice = Voice { role: Role::System, kind: MessageKind::Status, content: text, metadata };
+                self.say(&format!("n{:x}", telling.offset), voice, telling);
+            }
             Note::Intent(_) | Note::Other => {}
         }
     }
@@ -527,6 +565,9 @@ impl Interpreter {
         if let Some(line) = self.kept.lines.finish() {
             self.tell_line(&line, telling);
         }
+        if let Some(line) = self.kept.second.finish() {
+            self.tell_second(&line, telling);
+        }
         if let Some(screen) = &mut self.screen {
             let found = screen.finish();
             self.tell_found(found, telling);
@@ -547,6 +588,14 @@ impl Interpreter {
         let message_id = self.message_id(&format!("o{:x}", line.start))?;
         let Voice { role, kind, content, .. } = Voice::of_line(&line, "lines");
         Some(DeltaDraft { message_id, role, kind, content })
+    }
+}
+
+/// Says of a line that not all of it was kept.
+fn note_cut(line: &Line, voice: &mut Voice) {
+    if line.dropped > 0 {
+        voice.metadata.insert("lineCut".into(), true.into());
+        voice.metadata.insert("lineBytes".into(), (line.bytes.len() as u64 + line.dropped).into());
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     Note,
     /// `q`: there was no output for a while.
     Quiet,
+    /// `d`: a piece of output that the runtime stamped itself: see [`Fragment`](crate::pty::record::Fragment).
+    Fragment,
     /// `x`: it is over. The last block.
     Exit,
     /// Of a newer version; passed over.
@@ -69,6 +71,7 @@ impl Kind {
             Kind::Report => b's',
             Kind::Note => b't',
             Kind::Quiet => b'q',
+            Kind::Fragment => b'd',
             Kind::Exit => b'x',
             Kind::Other(byte) => byte,
         }
@@ -83,6 +86,7 @@ impl Kind {
             b's' => Kind::Report,
             b't' => Kind::Note,
             b'q' => Kind::Quiet,
+            b'd' => Kind::Fragment,
             b'x' => Kind::Exit,
             other => Kind::Other(other),
         }

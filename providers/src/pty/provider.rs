@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::entry::{Entry, at_best, lock, reasons};
-use super::feed::{FEED_CAPACITY, Feed, recent, unavailable};
+use super::feed::{FEED_CAPACITY, Feed, Shelf, recent, unavailable};
 use super::files::{ContainmentChoice, FileError, SessionDir};
 use super::link::CallError;
 use super::log::LogLimits;
@@ -385,7 +385,7 @@ impl AgentProvider for PtyProvider {
             // What a child has said is told from its parent's log, by subscription.
             Err(error) => return self.parent_of(id).await.map(|_| vec![]).ok_or(error),
         };
-        let look = tokio::task::spawn_blocking(move || recent(&entry, limit));
+        let look = tokio::task::spawn_blocking(move || recent(&Shelf::of(&entry), limit));
         match tokio::time::timeout(RECENT_WITHIN, look).await {
             Ok(Ok(found)) => found.map_err(unavailable),
             Ok(Err(_)) => Ok(vec![]),

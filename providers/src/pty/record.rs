@@ -1,7 +1,7 @@
 //! What stands in the blocks of a log that are not plain output: MessagePack maps with named fields, so that a newer
 //! holder and an older node agent, and the other way round, understand each other.
 
-use bus_schema::{InjectMode, MessageId, Operator};
+use bus_schema::{InjectMode, MessageId, Operator, Status, StatusSource};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,22 @@ pub(crate) enum Note {
     },
     /// A request of the session was answered through the mesh.
     Answered(Answered),
+    /// Where it stands, as its runtime has it.
+    #[serde(rename_all = "camelCase")]
+    Stands {
+        /// The status; never a terminal one.
+        status: Status,
+        /// Why.
+        reason: Option<String>,
+        /// How we know.
+        source: StatusSource,
+    },
+    /// Something that whoever reads the conversation must know.
+    #[serde(rename_all = "camelCase")]
+    Told {
+        /// What.
+        text: String,
+    },
     /// Of a newer version.
     #[serde(other)]
     Other,
@@ -132,6 +148,31 @@ pub(crate) struct Injecting {
     pub content: String,
     /// How it is to arrive.
     pub mode: InjectMode,
+}
+
+/// Payload of a fragment block: one piece of output as the runtime keeps it. A line may be of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fragment<'a> {
+    /// 1 for standard output or a terminal, 2 for standard error.
+    pub stream: u8,
+    /// The runtime's stamp, in ns since 1970.
+    pub nanos: i64,
+    /// What was written.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Fragment<'a> {
+    /// As it stands in the block.
+    pub fn encode(&self) -> Vec<u8> {
+        [&[self.stream], &self.nanos.to_le_bytes()[..], self.bytes].concat()
+    }
+
+    /// From a block.
+    pub fn decode(data: &'a [u8]) -> Option<Self> {
+        let (stream, rest) = data.split_first()?;
+        let (nanos, bytes) = rest.split_first_chunk::<8>()?;
+        Some(Self { stream: *stream, nanos: i64::from_le_bytes(*nanos), bytes })
+    }
 }
 
 /// Payload of the exit block.

@@ -469,13 +469,13 @@ fn mode_of(view: &View<'_>, asked: &InjectMode) -> InjectMode {
 }
 
 /// The text without anything that a terminal or a program would take for more than text.
-fn sanitised(content: &str) -> String {
+pub(crate) fn sanitised(content: &str) -> String {
     let content = content.replace("\r\n", "\n").replace('\r', "\n");
     content.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n')).collect()
 }
 
 /// The message for a program that speaks JSON lines.
-fn json_line(message: &Injecting) -> Vec<u8> {
+pub(crate) fn json_line(message: &Injecting) -> Vec<u8> {
     let operator = serde_json::json!({"id": message.operator.id, "name": message.operator.name});
     let line = serde_json::json!({"role": "operator", "content": message.content, "operator": operator});
     format!("{line}\n").into_bytes()

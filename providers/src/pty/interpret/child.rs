@@ -57,6 +57,8 @@ impl ChildInterpreter {
                     | Note::Injecting(_)
                     | Note::Injected { .. }
                     | Note::Answered(_)
+                    | Note::Stands { .. }
+                    | Note::Told { .. }
                     | Note::Other,
                 )
                 | None => {}
@@ -66,7 +68,13 @@ impl ChildInterpreter {
                     self.end(end_with_parent(&end), &mut telling);
                 }
             }
-            Kind::Output | Kind::Errors | Kind::Input | Kind::Resize | Kind::Quiet | Kind::Other(_) => {}
+            Kind::Output
+            | Kind::Errors
+            | Kind::Input
+            | Kind::Resize
+            | Kind::Quiet
+            | Kind::Fragment
+            | Kind::Other(_) => {}
         }
         telling.events
     }
