@@ -7,12 +7,14 @@
 pub mod clock;
 pub mod conformance;
 pub mod echo;
+pub mod openclaw;
 pub mod process;
 mod profile;
 mod provider;
 pub mod pty;
 mod registry;
 
+pub use openclaw::{OpenClawConfig, OpenClawProvider};
 pub use profile::{ContainerLimits, Profile, ProfileError, Protocol, StopRule};
 pub use provider::{
     AgentEvent, AgentProvider, Appeared, Child, DeltaDraft, End, EventStream, InjectOutcome, MessageDraft, News,
