@@ -23,6 +23,10 @@
 //! lag_s = 30                       # kept after the bus has it: longer than the server's sync_interval
 //! [terminal]
 //! max_bytes_per_s = 524288         # published per session; what is over is only in the log of the session
+//! [[openclaw]]                     # a gateway; further ones are set up from afar
+//! name = "home"
+//! url = "ws://127.0.0.1:18789/"
+//! token_file = "/etc/mosaic/gateway.token"   # readable by the node only; none if the gateway wants none
 //! [[profile]]                      # what may be started: see `providers::Profile`
 //! name = "counter"
 //! command = ["bash", "-c", "seq 1 20000"]
@@ -30,13 +34,14 @@
 //! ```
 //! Laws: all problems are told at once; no secret is in what is told.
 
+mod openclaw;
 mod read;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bus_schema::{NodeId, WorkspaceId};
+use bus_schema::{Connection, NodeId, WorkspaceId};
 use providers::Profile;
 use serde::Deserialize;
 
@@ -63,7 +68,7 @@ const MAX_SESSIONS: usize = 2_000;
 /// How long a session that is over is kept, by default.
 const DEFAULT_KEEP_ENDED_S: u64 = 24 * 3600;
 /// Runtimes this program has.
-pub const PROVIDERS: &[&str] = &["pty", "echo"];
+pub const PROVIDERS: &[&str] = &["pty", "echo", "openclaw"];
 /// Name of the profile that is the user's shell.
 pub const SHELL: &str = "shell";
 
@@ -76,6 +81,7 @@ struct Raw {
     trust: RawTrust,
     outbox: RawOutbox,
     terminal: RawTerminal,
+    openclaw: Vec<openclaw::Raw>,
     profile: Vec<Profile>,
 }
 
@@ -162,6 +168,8 @@ pub struct Config {
     pub lag: Duration,
     /// Terminal output published per second and session, in bytes.
     pub terminal_rate: u64,
+    /// OpenClaw gateways.
+    pub openclaw: Vec<Connection>,
     /// What may be started, by name.
     pub profiles: BTreeMap<String, Profile>,
 }
@@ -252,6 +260,8 @@ impl Raw {
         self.trust.merge(later.trust);
         self.outbox.merge(later.outbox);
         self.terminal.merge(later.terminal);
+        self.openclaw.retain(|earlier| later.openclaw.iter().all(|gateway| gateway.name != earlier.name));
+        self.openclaw.extend(later.openclaw);
     }
 
     fn check(
@@ -261,7 +271,8 @@ impl Raw {
         mut problems: Vec<Problem>,
     ) -> Result<Config, ConfigError> {
         let mut wrong = |key: &str, text: String| problems.push(Problem { place: None, key: key.into(), text });
-        let Raw { node, nats, trust, outbox, terminal, .. } = self;
+        let Raw { node, nats, trust, outbox, terminal, openclaw, .. } = self;
+        let openclaw = openclaw::check(openclaw, &mut wrong);
         let id = node.id.unwrap_or_else(|| {
             wrong("node.id", "is missing; give the node a name, such as id = \"local\"".into());
             "missing".into()
@@ -359,6 +370,7 @@ impl Raw {
                 limits,
                 lag: Duration::from_secs(lag_s),
                 terminal_rate,
+                openclaw,
                 profiles,
             }),
             _ => Err(ConfigError(problems)),

@@ -103,7 +103,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let cancel = CancellationToken::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let runtimes = Runtimes::start(&config.data_dir, config.has_echo).await?;
+        let runtimes = Runtimes::start(&config.data_dir, config.has_echo, Some(config.openclaw.clone())).await?;
         let node = node::run(config, runtimes.registry.clone(), cancel.clone());
         tokio::pin!(node);
         let mut signals = 0;

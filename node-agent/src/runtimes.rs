@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use bus_schema::ProviderName;
+use bus_schema::{Connection, ProviderName};
 use providers::echo::Echo;
 use providers::pty::{PtyConfig, PtyProvider};
-use providers::{ProviderError, Registry, RegistryError};
+use providers::{OpenClawConfig, OpenClawProvider, ProviderError, Registry, RegistryError};
 
 /// The runtimes cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -38,14 +38,19 @@ pub struct Runtimes {
     pub registry: Registry,
     pty: Arc<PtyProvider>,
     echo: Option<Echo>,
+    openclaw: Option<Arc<OpenClawProvider>>,
 }
 
 impl Runtimes {
-    /// Sets them up over a node's data folder.
+    /// Sets them up over a node's data folder. Gateways are left alone without `openclaw`.
     ///
     /// # Errors
     /// [`RuntimesError`].
-    pub async fn start(data_dir: &Path, has_echo: bool) -> Result<Self, RuntimesError> {
+    pub async fn start(
+        data_dir: &Path,
+        has_echo: bool,
+        openclaw: Option<Vec<Connection>>,
+    ) -> Result<Self, RuntimesError> {
         let provider = |name| move |source| RuntimesError::Provider { name, source };
         let mut registry = Registry::new();
         // The holders are this very program; `main` gives them their way in.
@@ -59,7 +64,16 @@ impl Runtimes {
             registry.register(Arc::new(opened.clone()))?;
             echo = Some(opened);
         }
-        Ok(Self { registry, pty, echo })
+        let openclaw = match openclaw {
+            Some(connections) => {
+                let config = OpenClawConfig { dir: data_dir.join("openclaw"), connections };
+                let started = OpenClawProvider::start(config).await.map_err(provider("openclaw"))?;
+                registry.register(started.clone())?;
+                Some(started)
+            }
+            None => None,
+        };
+        Ok(Self { registry, pty, echo, openclaw })
     }
 
     /// Lets them go. What their sessions are to outlive them, do.
@@ -67,6 +81,9 @@ impl Runtimes {
         self.pty.shutdown().await;
         if let Some(echo) = &self.echo {
             echo.shutdown().await;
+        }
+        if let Some(openclaw) = &self.openclaw {
+            openclaw.shutdown().await;
         }
     }
 }

@@ -44,7 +44,8 @@ pub enum StopError {
 pub async fn stop_sessions(data_dir: &Path, has_echo: bool) -> Result<usize, StopError> {
     // Echo agents live within a running node agent, and end with its sessions' folder otherwise.
     let has_echo = has_echo && !node_file::is_in_use(data_dir);
-    let runtimes = Runtimes::start(data_dir, has_echo).await?;
+    // Sessions of gateways are not on this machine: they go on where they are.
+    let runtimes = Runtimes::start(data_dir, has_echo, None).await?;
     let by = Operator { id: UserId::new("node-host")?, name: "the node's host".into() };
     let all = runtimes.registry.sessions().await;
     let mut left: Vec<String> =

@@ -47,7 +47,7 @@ pub(crate) fn npm_on(name: &str, packages: &[&str], node: Option<&Path>, overrid
     let wanted = packages.join("\n");
     std::fs::create_dir_all(cache_dir()?.join("npm"))?;
     // One installs, the others wait for it; the lock goes with the file.
-    let lock = std::fs::File::create(home.with_extension("lock"))?;
+    let lock = std::fs::File::create(cache_dir()?.join("npm").join(format!("{name}.lock")))?;
     lock.lock()?;
     if std::fs::read_to_string(&done).is_ok_and(|had| had == wanted) {
         return Ok(home);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bus_schema::{AnswerOption, OptionKind, Timestamp};
+use bus_schema::{AnswerOption, OptionKind, Status, Timestamp};
 use serde_json::Value;
 
 use super::Gateway;
@@ -18,6 +18,8 @@ pub(super) enum Wake {
     Nothing,
     Session(Arc<Session>),
     Everything,
+    /// What an operator killed, and fenced, works again (a gateway that crashed takes up its runs): to be stopped.
+    Risen(String),
 }
 
 fn str_at<'a>(value: &'a Value, pointer: &str) -> &'a str {
@@ -76,10 +78,17 @@ fn changed(gateway: &Gateway, core: &Core, payload: &Value) -> Wake {
     match take_row(gateway, core, payload) {
         Some(session) if session.ended_at().is_some() => Wake::Nothing,
         Some(session) => Wake::Session(session),
+        None if has_risen(gateway, core, key, payload) => Wake::Risen(key.to_owned()),
         // Of no concern, if it came with its row; else the list tells.
         None if payload.pointer("/session/key").is_some() => Wake::Nothing,
         None => Wake::Everything,
     }
+}
+
+fn has_risen(gateway: &Gateway, core: &Core, key: &str, payload: &Value) -> bool {
+    let is = |pointer: &str| payload.pointer(pointer).and_then(Value::as_bool) == Some(true);
+    let was_killed = || core.by_key(gateway.id(), key).is_some_and(|session| session.status() == Status::Killed);
+    is("/session/archived") && is("/session/hasActiveRun") && was_killed()
 }
 
 fn tool(session: Arc<Session>, payload: &Value) -> Wake {

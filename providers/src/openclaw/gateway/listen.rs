@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::{self, Wake};
 use super::{CALL_WITHIN, Gateway, history};
+use crate::openclaw::acts::abort;
 use crate::openclaw::core::{Core, ended};
 use crate::openclaw::link::{Link, LinkError, Opened};
 use crate::openclaw::rows::{Part, parts};
@@ -34,6 +35,7 @@ enum Done {
     Listed(Result<Listing, LinkError>),
     Pulled(Arc<Session>, Result<Value, LinkError>),
     Looked(Arc<Session>, Result<Value, LinkError>),
+    Stopped(Result<(), LinkError>),
 }
 
 struct Listing {
@@ -83,6 +85,11 @@ pub(super) async fn listen(gateway: &Arc<Gateway>, core: &Arc<Core>, opened: Ope
                 Wake::Nothing => {}
                 Wake::Session(session) => pulls.want(session),
                 Wake::Everything => wants_list = true,
+                Wake::Risen(key) => {
+                    tracing::warn!(gateway = %gateway.connection.name, key, "what was killed works again; stopping it");
+                    let (link, gateway) = (link.clone(), gateway.clone());
+                    work.spawn(async move { Done::Stopped(abort(&gateway, &link, &key, true).await.map(|_| ())) });
+                }
             },
             count = lost.happened() => {
                 tracing::warn!(gateway = %gateway.connection.name, count, "events were lost; looking at everything");
@@ -134,6 +141,10 @@ pub(super) async fn listen(gateway: &Arc<Gateway>, core: &Arc<Core>, opened: Ope
                     }
                 }
                 Ok(Done::Looked(session, looked)) => take_look(&session, looked),
+                Ok(Done::Stopped(Ok(()))) => {}
+                Ok(Done::Stopped(Err(error))) => {
+                    tracing::error!(gateway = %gateway.connection.name, %error, "what was killed could not be stopped");
+                }
                 Err(error) => tracing::error!(%error, "a look at a gateway failed"),
             },
             () = gateway.look.notified() => wants_list = true,
