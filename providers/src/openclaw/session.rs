@@ -51,6 +51,8 @@ struct State {
     steps: u64,
     /// True while we end it ourselves: that it is archived then is our own doing.
     is_ending: bool,
+    /// True if the last history said that it is idle now: its rows may have been read before the last one was written.
+    was_idle: bool,
 }
 
 struct Writing {
@@ -83,7 +85,8 @@ impl Session {
 
     fn of(record: Record) -> Arc<Self> {
         let id = record.birth.session_id.clone();
-        let state = State { record, delta: None, deltas: 0, runs: HashSet::new(), steps: 0, is_ending: false };
+        let state =
+            State { record, delta: None, deltas: 0, runs: HashSet::new(), steps: 0, is_ending: false, was_idle: false };
         Arc::new(Self { id, state: Mutex::new(state), changed: watch::Sender::new(0) })
     }
 
@@ -215,6 +218,21 @@ impl Session {
                 None => Ok(()),
             }
         });
+    }
+
+    /// True if what a history says of the run may be believed. A gateway reads rows first and standing later, on a busy
+    /// machine a second apart: that a run has ended is believed when the next history says so too.
+    pub fn believes(&self, info: &Value) -> bool {
+        let mut state = self.lock();
+        let is_idle = match info.get("hasActiveRun").and_then(Value::as_bool) {
+            Some(is_active) => !is_active,
+            None => state.runs.is_empty(),
+        };
+        if !is_idle || !state.record.facts.is_active {
+            state.was_idle = false;
+            return true;
+        }
+        std::mem::replace(&mut state.was_idle, true)
     }
 
     /// A run of it was seen to begin, or to end. The end shows when the history has been looked at.

@@ -123,14 +123,15 @@ pub(super) async fn listen(gateway: &Arc<Gateway>, core: &Arc<Core>, opened: Ope
                     }
                 }
                 Ok(Done::Pulled(session, pulled)) => {
-                    let again = pulls.done(&session);
+                    let mut again = pulls.done(&session);
                     match pulled {
                         Ok(history) => {
-                            let (next, is_full) = take_history(core, &session, &history);
-                            if is_full {
+                            let looked = take_history(core, &session, &history);
+                            again |= looked.again;
+                            if looked.is_full {
                                 pulls.starved.push(session.clone());
                             }
-                            if let Some(next) = next {
+                            if let Some(next) = looked.next {
                                 pulls.want(next);
                             }
                         }
@@ -292,8 +293,19 @@ pub(in crate::openclaw) async fn look_once(gateway: &Gateway, core: &Core, link:
     }
 }
 
-/// Tells what is new in a history. The session that follows, if the conversation was begun anew.
-fn take_history(core: &Core, session: &Arc<Session>, history: &Value) -> (Option<Arc<Session>>, bool) {
+/// What a look at a history leads to.
+#[derive(Default)]
+struct Seen {
+    /// The session that follows, if the conversation was begun anew.
+    next: Option<Arc<Session>>,
+    /// The rest waits for the node.
+    is_full: bool,
+    /// It has to be looked at once more.
+    again: bool,
+}
+
+/// Tells what is new in a history.
+fn take_history(core: &Core, session: &Arc<Session>, history: &Value) -> Seen {
     let rows = history.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let found: Vec<Part> = parts(rows);
     let taken = session.take_parts(found);
@@ -309,7 +321,7 @@ fn take_history(core: &Core, session: &Arc<Session>, history: &Value) -> (Option
         if let Some(next) = &next {
             next.take_parts(anew);
         }
-        return (next, false);
+        return Seen { next, ..Seen::default() };
     }
     if taken.is_open && session.is_missing_rows(history) {
         session.note(
@@ -323,8 +335,12 @@ fn take_history(core: &Core, session: &Arc<Session>, history: &Value) -> (Option
             session.take_delta(text("runId"), text("text").to_owned());
         }
     }
-    if !taken.is_full {
-        session.take_row(info.unwrap_or(&json!({})), true);
+    if taken.is_full {
+        return Seen { is_full: true, ..Seen::default() };
     }
-    (None, taken.is_full)
+    let nothing = json!({});
+    let info = info.unwrap_or(&nothing);
+    let is_believed = session.believes(info);
+    session.take_row(info, is_believed);
+    Seen { again: !is_believed, ..Seen::default() }
 }
