@@ -18,7 +18,7 @@
 //!
 //! Files: `device.key` · `sessions/ID.jsonl` (its first line is the map from the gateway's names) · `forgotten.json`.
 //!
-//! Measured on openclaw 2026.9.6 and 2026.4.15, November 2026.
+//! Measured on openclaw 2026.9.6, November 2026. For protocol 3 what the packages and earlier measurements say; no test yet.
 
 mod acts;
 mod core;

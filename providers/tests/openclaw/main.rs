@@ -6,7 +6,6 @@
 mod conformance;
 mod family;
 mod harness;
-mod old;
 mod rest;
 mod restart;
 mod trial;
