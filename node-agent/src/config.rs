@@ -27,6 +27,10 @@
 //! [docker]
 //! enabled = true                   # containers with the label dev.mosaic.agent=true are sessions
 //! socket = "/var/run/docker.sock"  # by default DOCKER_HOST, this one, or Podman's
+//! [[openclaw]]                     # a gateway; further ones are set up from afar
+//! name = "home"
+//! url = "ws://127.0.0.1:18789/"
+//! token_file = "/etc/mosaic/gateway.token"   # readable by the node only; none if the gateway wants none
 //! [[profile]]                      # what may be started: see `providers::Profile`
 //! name = "counter"
 //! command = ["bash", "-c", "seq 1 20000"]
@@ -35,13 +39,14 @@
 //! Laws: all problems are told at once; no secret is in what is told.
 
 pub mod detected;
+mod openclaw;
 mod read;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bus_schema::{NodeId, WorkspaceId};
+use bus_schema::{Connection, NodeId, WorkspaceId};
 use providers::Profile;
 use serde::Deserialize;
 
@@ -69,7 +74,7 @@ const MAX_SESSIONS: usize = 2_000;
 /// How long a session that is over is kept, by default.
 const DEFAULT_KEEP_ENDED_S: u64 = 24 * 3600;
 /// Runtimes this program has.
-pub const PROVIDERS: &[&str] = &["pty", "acp", "docker", "echo"];
+pub const PROVIDERS: &[&str] = &["pty", "acp", "docker", "openclaw", "echo"];
 /// Name of the profile that is the user's shell.
 pub const SHELL: &str = "shell";
 
@@ -83,6 +88,7 @@ struct Raw {
     outbox: RawOutbox,
     terminal: RawTerminal,
     docker: RawDocker,
+    openclaw: Vec<openclaw::Raw>,
     profile: Vec<Profile>,
 }
 
@@ -173,6 +179,8 @@ pub struct Config {
     pub terminal_rate: u64,
     /// Whether and where containers are looked for.
     pub docker: Docker,
+    /// OpenClaw gateways.
+    pub openclaw: Vec<Connection>,
     /// What may be started, by name.
     pub profiles: BTreeMap<String, Profile>,
 }
@@ -264,6 +272,8 @@ impl Raw {
         self.outbox.merge(later.outbox);
         self.terminal.merge(later.terminal);
         self.docker.merge(later.docker);
+        self.openclaw.retain(|earlier| later.openclaw.iter().all(|gateway| gateway.name != earlier.name));
+        self.openclaw.extend(later.openclaw);
     }
 
     fn check(
@@ -273,7 +283,8 @@ impl Raw {
         mut problems: Vec<Problem>,
     ) -> Result<Config, ConfigError> {
         let mut wrong = |key: &str, text: String| problems.push(Problem { place: None, key: key.into(), text });
-        let Raw { node, nats, trust, outbox, terminal, docker, .. } = self;
+        let Raw { node, nats, trust, outbox, terminal, docker, openclaw, .. } = self;
+        let openclaw = openclaw::check(openclaw, &mut wrong);
         let id = node.id.unwrap_or_else(|| {
             wrong("node.id", "is missing; give the node a name, such as id = \"local\"".into());
             "missing".into()
@@ -379,6 +390,7 @@ impl Raw {
                 lag: Duration::from_secs(lag_s),
                 terminal_rate,
                 docker,
+                openclaw,
                 profiles,
             }),
             _ => Err(ConfigError(problems)),

@@ -103,7 +103,8 @@ fn run(config: Config) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let cancel = CancellationToken::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let runtimes = Runtimes::start(&config.data_dir, config.has_echo, &config.docker).await?;
+        let gateways = Some(config.openclaw.clone());
+        let runtimes = Runtimes::start(&config.data_dir, config.has_echo, &config.docker, gateways).await?;
         let node = node::run(config, runtimes.registry.clone(), cancel.clone());
         tokio::pin!(node);
         let mut signals = 0;

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bus_schema::ProviderName;
+use bus_schema::{Connection, ProviderName};
 use providers::echo::Echo;
 use providers::pty::{PtyConfig, PtyProvider};
-use providers::{DockerConfig, DockerProvider, ProviderError, Registry, RegistryError};
+use providers::{
+    DockerConfig, DockerProvider, OpenClawConfig, OpenClawProvider, ProviderError, Registry, RegistryError,
+};
 
 /// Whether and where this node looks for containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,14 +53,20 @@ pub struct Runtimes {
     held: Vec<Arc<PtyProvider>>,
     docker: Option<Arc<DockerProvider>>,
     echo: Option<Echo>,
+    openclaw: Option<Arc<OpenClawProvider>>,
 }
 
 impl Runtimes {
-    /// Sets them up over a node's data folder.
+    /// Sets them up over a node's data folder. Gateways are left alone without `openclaw`.
     ///
     /// # Errors
     /// [`RuntimesError`].
-    pub async fn start(data_dir: &Path, has_echo: bool, docker: &Docker) -> Result<Self, RuntimesError> {
+    pub async fn start(
+        data_dir: &Path,
+        has_echo: bool,
+        docker: &Docker,
+        openclaw: Option<Vec<Connection>>,
+    ) -> Result<Self, RuntimesError> {
         let provider = |name| move |source| RuntimesError::Provider { name, source };
         let mut registry = Registry::new();
         // The holders are this very program; `main` gives them their way in.
@@ -86,7 +94,16 @@ impl Runtimes {
             registry.register(Arc::new(opened.clone()))?;
             echo = Some(opened);
         }
-        Ok(Self { registry, held, docker: containers, echo })
+        let openclaw = match openclaw {
+            Some(connections) => {
+                let config = OpenClawConfig { dir: data_dir.join("openclaw"), connections };
+                let started = OpenClawProvider::start(config).await.map_err(provider("openclaw"))?;
+                registry.register(started.clone())?;
+                Some(started)
+            }
+            None => None,
+        };
+        Ok(Self { registry, held, docker: containers, echo, openclaw })
     }
 
     /// Sends home what only waits to tell the end of a session.
@@ -110,6 +127,9 @@ impl Runtimes {
         }
         if let Some(echo) = &self.echo {
             echo.shutdown().await;
+        }
+        if let Some(openclaw) = &self.openclaw {
+            openclaw.shutdown().await;
         }
     }
 }

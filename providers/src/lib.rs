@@ -9,6 +9,7 @@ pub mod clock;
 pub mod conformance;
 pub mod docker;
 pub mod echo;
+pub mod openclaw;
 pub mod process;
 mod profile;
 mod provider;
@@ -16,6 +17,7 @@ pub mod pty;
 mod registry;
 
 pub use docker::{DockerConfig, DockerProvider};
+pub use openclaw::{OpenClawConfig, OpenClawProvider};
 pub use profile::{ContainerLimits, Profile, ProfileError, Protocol, StopRule};
 pub use provider::{
     AgentEvent, AgentProvider, Appeared, Child, DeltaDraft, End, EventStream, InjectOutcome, MessageDraft, News,

@@ -8,6 +8,7 @@
 //! | a person at the hub's API, and what its streams tell | [`Person`], [`Events`] |
 //! | a scripted model server for agent CLIs | [`FakeModel`] |
 //! | a container engine of its own, killed and restarted at will | [`Dockerd`] |
+//! | a real OpenClaw gateway with a scripted model | [`OpenClaw`] |
 //! | a network that fails | [`FaultProxy`] |
 //! | any other program, with its log | [`Process`] |
 //! | until something is so | [`wait_until`] |
@@ -28,6 +29,7 @@ mod fake_model;
 mod fault_proxy;
 mod http;
 mod nats;
+mod openclaw;
 mod packages;
 pub mod proc;
 mod process;
@@ -42,6 +44,7 @@ pub use fake_model::FakeModel;
 pub use fault_proxy::FaultProxy;
 pub use http::{HttpReply, http_get, http_post};
 pub use nats::{NatsServer, TestIdentity, find_nats_server};
+pub use openclaw::OpenClaw;
 pub use packages::{npm_with, python_with};
 pub use process::Process;
 pub use sse::{Event, Events};
