@@ -135,12 +135,12 @@ fn valid_url(url: &str) -> Result<String, AgentProviderError> {
     if !scheme.is_some_and(|s| SCHEMES.contains(&s.as_str())) || authority.host().is_empty() {
         return Err(invalid(form));
     }
+    if authority.as_str().contains('@') {
+        return Err(invalid("gatewayUrl must not hold a user or password; they belong into credentials"));
+    }
     let after_host = authority.as_str().rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map(|(_, port)| port);
     if after_host.is_some_and(|port| port.parse::<u16>().is_err()) {
         return Err(invalid("gatewayUrl has a port that is none"));
-    }
-    if authority.as_str().contains('@') {
-        return Err(invalid("gatewayUrl must not hold a user or password; they belong into credentials"));
     }
     if url.contains('#') {
         return Err(invalid("gatewayUrl must not have a part behind #"));
