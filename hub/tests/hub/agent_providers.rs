@@ -12,7 +12,7 @@ use bus_schema::*;
 use hub_store::{Record, RecordBody};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use testkit::{Person, wait_until};
+use testkit::{Person, Process, wait_until};
 
 use crate::support::*;
 
@@ -298,6 +298,49 @@ async fn a_trial_tells_the_nodes_verdict_and_keeps_nothing() {
     .await
     .unwrap();
     assert_eq!(one(&admin, id).await["delivery"], "upgrade");
+}
+
+#[tokio::test]
+async fn two_hubs_give_no_name_twice_and_no_number_that_is_not_above_all_before() {
+    let mut stack = Stack::start().await;
+    let node = stack.node("n1").await;
+    let admin = stack.sign_in("admin").await;
+    stack.knows(&admin, &node).await;
+    let text = std::fs::read_to_string(stack.dir.path().join("hub.toml")).unwrap();
+    let second = text.replace("data_dir = \"hub\"", "data_dir = \"hub2\"\nsecret_key = \"hub/secret.key\"");
+    assert_ne!(second, text);
+    std::fs::write(stack.dir.path().join("hub2.toml"), second).unwrap();
+    let mut program = Program::new(env!("CARGO_BIN_EXE_mosaic-hub"));
+    program.arg("--config").arg(stack.dir.path().join("hub2.toml"));
+    let _hub = Process::spawn("mosaic-hub", &mut program, &stack.dir.path().join("hub2.log")).unwrap();
+    let other = wait_until("the second hub knows the node", WAIT, async || {
+        let told = std::fs::read(stack.dir.path().join("hub2/listen.json")).map_err(|e| e.to_string())?;
+        let told: Value = serde_json::from_slice(&told).map_err(|e| e.to_string())?;
+        let person = admin.at(told["url"].as_str().unwrap_or_default());
+        let nodes = person.get("/api/nodes").await.map_err(|e| e.to_string())?;
+        if nodes["nodes"][0]["online"] == true { Ok(person) } else { Err(nodes.to_string()) }
+    })
+    .await
+    .unwrap();
+
+    let both = [&admin, &other];
+    let made = futures::future::join_all((0..8).map(|n| both[n % 2].post(PATH, new("office", "n1")))).await;
+    let mut statuses: Vec<_> = made.into_iter().map(|answer| answer.unwrap().0).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409, 409, 409, 409, 409, 409, 409]);
+    let mut last = 0;
+    for n in 0..6 {
+        let (status, made) = both[n % 2].post(PATH, new(&format!("n{n}"), "n1")).await.unwrap();
+        let rev = made["agentProvider"]["rev"].as_u64().unwrap_or(0);
+        assert!(status == 201 && rev > last, "{made}");
+        last = rev;
+    }
+    wait_until("both know the same", WAIT, async || {
+        let (one, two) = (admin.get(PATH).await.unwrap(), other.get(PATH).await.unwrap());
+        if one == two && one["agentProviders"].as_array().unwrap().len() == 7 { Ok(()) } else { Err((one, two)) }
+    })
+    .await
+    .unwrap();
 }
 
 /// The key that the last record of an agent provider is sealed under, as it stands on the bus.
