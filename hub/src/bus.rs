@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 
 pub use range::RangeReader;
 pub use request::CommandError;
-pub use streams::{JOURNAL_STREAM, JOURNAL_SUBJECTS, StreamBounds, StreamName, journal_subject};
+pub use streams::{Behind, JOURNAL_STREAM, JOURNAL_SUBJECTS, StreamBounds, StreamName, journal_subject};
 
 /// How long a request to JetStream may take.
 pub(crate) const API_DEADLINE: Duration = Duration::from_secs(5);
