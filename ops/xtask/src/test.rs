@@ -38,6 +38,8 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         }
     }
     run::listen()?;
+    // Asked now: the build may put another file in its place, and then the system says that it is deleted.
+    let own = std::env::current_exe().context("our own path")?;
     let begun = Instant::now();
     let programs = Programs::find(fast)?;
     let page = Dashboard::find()?;
@@ -82,7 +84,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     })?;
     match (&page, &programs.chromium) {
         (Some(page), Some(chromium)) => {
-            step("page: in a real browser, on the whole stack", || browser(page, chromium))?
+            step("page: in a real browser, on the whole stack", || browser(&own, page, chromium))?
         }
         _ if fast => say::warn("--fast: browser, Docker and OpenClaw were left out"),
         _ => {}
@@ -143,9 +145,9 @@ fn spoken(time: Duration) -> String {
 }
 
 /// Runs the page's end-to-end tests against the whole stack, started as a newcomer would start it.
-fn browser(page: &Dashboard, chromium: &Path) -> anyhow::Result<()> {
+fn browser(own: &Path, page: &Dashboard, chromium: &Path) -> anyhow::Result<()> {
     let data = std::env::temp_dir().join(format!("mosaic-e2e-{}", std::process::id()));
-    let mut up = Command::new(std::env::current_exe().context("our own path")?);
+    let mut up = Command::new(own);
     up.args(["up", "--json", "--port", "0", "--nats-port", "0", "--profile", "dev", "--data"]).arg(&data);
     up.arg("--node-config").arg(page.e2e_node_config());
     let tested = with_stack(&mut up, |ready| {
