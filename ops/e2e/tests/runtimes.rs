@@ -184,7 +184,7 @@ async fn containers_are_found_and_spoken_to(fleet: &Fleet, engine: &Dockerd) {
 
 async fn a_gateways_session_has_a_child_and_takes_a_word_as_text(fleet: &Fleet, gateway: &OpenClaw) {
     let id = fleet.person.spawn(&fleet.node, "gateway").await.unwrap();
-    let task = format!("FAKE:{}", json!({"steps": [{"text": "child done", "chunks": 8, "delay_ms": 250}]}));
+    let task = format!("FAKE:{}", json!({"steps": [{"text": "child", "chunks": 100, "delay_ms": 250}]}));
     let steps = json!([
         {"spawn": task, "label": "kid"},
         {"tool": "exec", "args": {"command": "sleep 5; echo tool-done"}},
@@ -204,11 +204,13 @@ async fn a_gateways_session_has_a_child_and_takes_a_word_as_text(fleet: &Fleet, 
             m["kind"] == "toolResult" && m["content"].as_str().is_some_and(|c| c.contains("tool-done"))
         })
         .await;
-    let calls = gateway.model_calls().unwrap();
-    assert!(
-        calls.iter().any(|call| call["lastUser"].as_str().is_some_and(|t| t.trim().ends_with("stop"))),
-        "{calls:?}"
-    );
+    wait_until("the word reached the model", WITHIN, async || {
+        let calls = gateway.model_calls().map_err(|e| e.to_string())?;
+        let is_it = |call: &Value| call["lastUser"].as_str().is_some_and(|text| text.trim().ends_with("] stop"));
+        if calls.iter().any(is_it) { Ok(()) } else { Err(format!("{calls:?}")) }
+    })
+    .await
+    .unwrap();
     let (status, answer) = fleet.person.act(&id, "pause").await.unwrap();
     assert_eq!(status, 409, "a gateway cannot pause, and says so: {answer}");
 }
