@@ -15,6 +15,7 @@ use crate::limits::MAX_CONTENT_BYTES;
 use crate::message::{Delivery, Operator, TerminalSize};
 use crate::open_enum::open_enum;
 use crate::session::{Session, TaskSource};
+use crate::settings::ConnectionTest;
 use crate::time::Timestamp;
 
 open_enum! {
@@ -40,6 +41,12 @@ open_enum! {
         TerminalSnapshot = "terminalSnapshot",
         /// Tell how far an operator message has come. Changes nothing.
         DeliveryState = "deliveryState",
+        /// Answer a request of the agent: for leave, or for words.
+        Answer = "answer",
+        /// Take over what is set up for the node's runtimes.
+        Configure = "configure",
+        /// Try whether a runtime can be reached. Changes nothing.
+        TestConnection = "testConnection",
     }
 }
 
@@ -146,7 +153,7 @@ pub struct Command {
     /// `spawn`: all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spawn: Option<Spawn>,
-    /// `inject`, `deliveryState`: the operator message.
+    /// `inject`, `deliveryState`: the operator message. `answer`: the message that asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<MessageId>,
     /// `inject`: the text.
@@ -158,12 +165,28 @@ pub struct Command {
     /// `inject`: freeze the session before handing the message over, and leave it frozen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pause_first: bool,
-    /// `input`: the bytes typed.
+    /// `input`: the bytes typed. `configure`, `testConnection`: the [`NodeSettings`](crate::NodeSettings) or the
+    /// [`Connection`](crate::Connection), encoded and then sealed for the node.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_bytes")]
     pub data: Option<Vec<u8>>,
     /// `resize`: the new size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<TerminalSize>,
+    /// `answer`: what is answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Answer>,
+}
+
+/// The answer to a request of an agent: an option, or words, or both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// The option chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub option_id: Option<String>,
+    /// Words: the answer to a question, or why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// What to start (contract section 3).
@@ -228,6 +251,12 @@ pub enum Verb {
     TerminalSnapshot(SessionId),
     /// Tell how far an operator message has come.
     DeliveryState(SessionId, MessageId),
+    /// Answer a request: which, and what.
+    Answer(SessionId, MessageId, Answer),
+    /// Take over settings that are sealed for this node.
+    Configure(Vec<u8>),
+    /// Try a connection that is sealed for this node.
+    TestConnection(Vec<u8>),
 }
 
 /// Largest number of bytes typed at once.
@@ -284,6 +313,20 @@ impl Command {
             }
             Action::TerminalSnapshot => Verb::TerminalSnapshot(session?),
             Action::DeliveryState => Verb::DeliveryState(session?, need(self.message_id, "messageId", &action)?),
+            Action::Answer => {
+                let answer = need(self.answer, "answer", &action)?;
+                if answer.option_id.is_none() && answer.text.is_none() {
+                    return Err(Refusal::new(RefusalCode::Invalid, "an answer needs optionId or text"));
+                }
+                let size = answer.text.as_ref().map_or(0, String::len);
+                if size > MAX_CONTENT_BYTES {
+                    let text = format!("an answer of {size} bytes is over the limit of {MAX_CONTENT_BYTES}");
+                    return Err(Refusal::new(RefusalCode::TooLarge, text));
+                }
+                Verb::Answer(session?, need(self.message_id, "messageId", &action)?, answer)
+            }
+            Action::Configure => Verb::Configure(need(self.data, "data", &action)?),
+            Action::TestConnection => Verb::TestConnection(need(self.data, "data", &action)?),
             Action::Unknown(word) => {
                 let text = format!("this node does not know the action {word:?}; upgrade it");
                 return Err(Refusal::new(RefusalCode::UnknownAction, text));
@@ -316,6 +359,9 @@ pub struct CommandReply {
     /// `terminalSnapshot`: what it shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<TerminalSnapshot>,
+    /// `testConnection`: how it went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tested: Option<ConnectionTest>,
 }
 
 impl CommandReply {
@@ -326,7 +372,16 @@ impl CommandReply {
 
     /// The answer to a command that was.
     pub fn with(command_id: Option<CommandId>, outcome: Outcome) -> Self {
-        Self { command_id, outcome, refusal: None, session: None, delivery: None, report: None, snapshot: None }
+        Self {
+            command_id,
+            outcome,
+            refusal: None,
+            session: None,
+            delivery: None,
+            report: None,
+            snapshot: None,
+            tested: None,
+        }
     }
 }
 
@@ -405,6 +460,7 @@ mod tests {
             pause_first: false,
             data: None,
             size: None,
+            answer: None,
         }
     }
 

@@ -39,14 +39,16 @@ mod message;
 mod node;
 mod open_enum;
 mod permission;
+pub mod secret;
 mod session;
+mod settings;
 mod subject;
 mod time;
 
 pub use audit::{Actor, AuditPhase, AuditRow};
 pub use command::{
-    Action, Command, CommandReply, EndReport, EndStep, EndedProcess, InjectMode, Outcome, Refusal, RefusalCode, Spawn,
-    TerminalSnapshot, Verb,
+    Action, Answer, Command, CommandReply, EndReport, EndStep, EndedProcess, InjectMode, Outcome, Refusal, RefusalCode,
+    Spawn, TerminalSnapshot, Verb,
 };
 pub use envelope::{DecodeError, EncodeError, SCHEMA_VERSION, decode, encode, header, signed_bytes};
 pub use id::{CommandId, IdError, MessageId, NodeId, ProviderName, SessionId, UserId, WorkspaceId};
@@ -55,9 +57,12 @@ pub use message::{
 };
 pub use node::{AWAY_AFTER_MS, HEARTBEAT_MS, HostInfo, Load, NodeState, NodeStatus, ProfileInfo, ProviderState};
 pub use permission::{BusRole, NODE_SERVICE, Permissions, REPLY_WITHIN_S, inbox_prefix, live_filter};
+pub use secret::Secret;
 pub use session::{
-    Attention, AttentionKind, Capability, Session, Status, StatusSource, TaskSource, TransitionError, Turn,
+    AnswerOption, Asked, Attention, AttentionKind, Capability, OptionKind, Session, Status, StatusSource, TaskSource,
+    TransitionError, Turn,
 };
+pub use settings::{Connection, ConnectionTest, ConnectionVerdict, NodeSettings};
 pub use subject::{Kind, LIVE, ROOT, Subject, SubjectError};
 pub use time::{TimeError, Timestamp};
 

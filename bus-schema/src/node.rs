@@ -54,6 +54,16 @@ pub struct NodeState {
     /// How busy it is.
     #[serde(default)]
     pub load: Load,
+    /// Public curve key (nkeys, `X…`) for which what is secret is sealed before it is sent here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal_key: Option<String>,
+    /// Number of the [`NodeSettings`](crate::NodeSettings) it has; 0 for none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub settings_rev: u64,
+}
+
+fn is_none(rev: &u64) -> bool {
+    *rev == 0
 }
 
 /// The machine of a node.

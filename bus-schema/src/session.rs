@@ -17,7 +17,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Metadata;
-use crate::id::{NodeId, ProviderName, SessionId, WorkspaceId};
+use crate::id::{MessageId, NodeId, ProviderName, SessionId, WorkspaceId};
 use crate::open_enum::open_enum;
 use crate::time::Timestamp;
 
@@ -96,6 +96,22 @@ open_enum! {
         Idle = "idle",
         /// Something went wrong.
         Error = "error",
+    }
+}
+
+open_enum! {
+    /// What an answer to a request means.
+    pub enum OptionKind {
+        /// Leave for this once.
+        AllowOnce = "allowOnce",
+        /// Leave from now on.
+        AllowAlways = "allowAlways",
+        /// No, this once.
+        RejectOnce = "rejectOnce",
+        /// No, from now on.
+        RejectAlways = "rejectAlways",
+        /// An answer to a question.
+        Choice = "choice",
     }
 }
 
@@ -182,6 +198,44 @@ pub struct Attention {
     pub text: String,
     /// Since when.
     pub since: Timestamp,
+    /// What can be answered through the mesh, if anything can: the oldest open request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Asked>,
+}
+
+impl Attention {
+    /// One that cannot be answered through the mesh.
+    pub fn new(kind: AttentionKind, text: impl Into<String>, since: Timestamp) -> Self {
+        Self { kind, text: text.into(), since, request: None }
+    }
+}
+
+/// A request of an agent that waits for an answer: for leave, or for words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    /// The message (kind `permission`) that asks: the answer names it.
+    pub request_id: MessageId,
+    /// What can be chosen, in the agent's own words and order.
+    #[serde(default)]
+    pub options: Vec<AnswerOption>,
+    /// True if it can be answered in words.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takes_text: bool,
+}
+
+/// One of the answers a request offers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerOption {
+    /// The runtime's own name for it.
+    pub option_id: String,
+    /// For people, in the agent's own words.
+    pub label: String,
+    /// What it means.
+    pub kind: OptionKind,
 }
 
 /// A whole snapshot of a session (contract section 4), sent on every change.

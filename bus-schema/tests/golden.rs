@@ -54,7 +54,7 @@ fn session() -> Session {
         error: None,
         last_seq: 12,
         last_message_at: Some(at(4_900)),
-        attention: Some(Attention { kind: AttentionKind::Permission, text: "run `make`?".into(), since: at(5_000) }),
+        attention: Some(Attention::new(AttentionKind::Permission, "run `make`?", at(5_000))),
         capabilities: Capability::ALL.to_vec(),
         stale: false,
         stale_since: None,
@@ -180,6 +180,8 @@ fn samples() {
                 load1: 0.5,
                 rss_bytes: 9_000_000,
             },
+            seal_key: None,
+            settings_rev: 0,
         },
     );
     check(
@@ -209,6 +211,7 @@ fn samples() {
             pause_first: true,
             data: Some(vec![3, 255]),
             size: Some(TerminalSize { cols: 80, rows: 24 }),
+            answer: None,
         },
     );
     check(
@@ -226,6 +229,7 @@ fn samples() {
                 survivors: vec![],
             }),
             snapshot: Some(TerminalSnapshot { offset: 9, data: vec![27], size: TerminalSize { cols: 80, rows: 24 } }),
+            tested: None,
         },
     );
     check(
@@ -252,6 +256,41 @@ fn samples() {
             metadata: Metadata::new(),
         },
     );
+}
+
+/// What requests for leave and settings from afar added.
+#[test]
+fn samples_of_requests_and_settings() {
+    let request_id = MessageId::new("01JD8Z2V9Q0000000000000003").unwrap();
+    let option = |id: &str, kind| AnswerOption { option_id: id.into(), label: format!("{id} it"), kind };
+    check(
+        "attention.v1",
+        Attention {
+            request: Some(Asked {
+                request_id: request_id.clone(),
+                options: vec![option("accept", OptionKind::AllowOnce), option("decline", OptionKind::RejectOnce)],
+                takes_text: true,
+            }),
+            ..Attention::new(AttentionKind::Permission, "run `make`?", at(5_000))
+        },
+    );
+    check("answer.v1", Answer { option_id: Some("accept".into()), text: Some("but only once".into()) });
+    check(
+        "settings.v1",
+        NodeSettings {
+            rev: 3,
+            connections: vec![Connection {
+                id: "c1".into(),
+                name: "office".into(),
+                provider: ProviderName::new("openclaw").unwrap(),
+                url: "ws://127.0.0.1:18789/".into(),
+                token: Secret::new("t"),
+                is_active: true,
+            }],
+        },
+    );
+    let message = "the gateway answers, and refuses the token".into();
+    check("tested.v1", ConnectionTest { verdict: ConnectionVerdict::Unauthorized, message });
 }
 
 /// A field that an older writer does not know is absent, and one that a newer writer added is passed over.

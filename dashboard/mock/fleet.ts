@@ -1,7 +1,7 @@
 // The fleet that a fresh fake hub shows.
 
 import type { Capability, NodeInfo } from '../src/api/types.ts';
-import { echo, idle, screen, shell, talker, worker } from './scripts.ts';
+import { asks, echo, idle, screen, shell, talker, worker } from './scripts.ts';
 import { World } from './world.ts';
 
 const PTY: Capability[] = ['inject', 'pause', 'resume', 'terminate', 'kill', 'terminal', 'input', 'resize'];
@@ -25,13 +25,15 @@ function node(name: string, more: Partial<NodeInfo> = {}): NodeInfo {
     incarnation: 'one',
     startedAt: now,
     timestamp: now,
-    providers: [state('pty'), state('docker', false, 'the docker socket cannot be opened; add the user to its group')],
+    sealKey: 'XA2PQSEALEDKEYOFTHEMOCK',
+    providers: [state('pty'), state('openclaw', false, 'the gateway refused the token'), state('docker', false, 'the docker socket cannot be opened; add the user to its group')],
     profiles: [
       { name: 'shell', provider: 'pty', title: 'Shell', program: 'bash', protocol: 'terminal' },
       { name: 'codex', provider: 'acp', title: 'Codex', agentType: 'codex', program: 'codex-acp', protocol: 'acp' },
       { name: 'claude', provider: 'pty', title: 'Claude Code', agentType: 'claude', program: 'claude', protocol: 'terminal' },
       { name: 'e2e-talker', provider: 'pty', program: 'bash', protocol: 'lines' },
       { name: 'e2e-echo', provider: 'pty', program: 'bash', protocol: 'lines' },
+      { name: 'e2e-asks', provider: 'acp', program: 'asks', protocol: 'acp' },
     ],
     load: { sessions: 0, outboxRecords: 0, outboxBytes: 0, dropped: 0, load1: 1.4, rssBytes: 48_000_000 },
     online: true,
@@ -48,6 +50,7 @@ export function emptyWorld(): World {
   world.profiles.set('claude', () => screen('claude'));
   world.profiles.set('e2e-talker', () => talker());
   world.profiles.set('e2e-echo', echo);
+  world.profiles.set('e2e-asks', asks);
   world.addNode(node('atlas'));
   world.addNode(node('borealis'));
   return world;
@@ -74,14 +77,37 @@ export function busyWorld(): World {
     screen('property tests'),
   );
   const waiting = world.add(
-    { node: 'atlas', provider: 'acp', agentType: 'claude', title: 'Release notes 0.4', taskId: 'MM-198', status: 'waiting', turn: 'blocked', attention: { kind: 'permission', text: 'May I push the tag v0.4.0 to origin?', since: ago(3) }, ...times(63) },
+    { node: 'atlas', provider: 'acp', agentType: 'claude', title: 'Release notes 0.4', taskId: 'MM-198', status: 'waiting', turn: 'blocked', capabilities: ['inject', 'pause', 'resume', 'terminate', 'kill', 'approve'], ...times(63) },
     idle(),
   );
   waiting.say('user', 'Draft the release notes for 0.4 from the merged changes and prepare the tag.');
   waiting.say('agent', 'git log --oneline v0.3.2..HEAD', 'toolCall', { tool: 'bash' });
   waiting.say('agent', Array.from({ length: 60 }, (_, i) => `${(0x3fa21c + i * 7919).toString(16)} change number ${i + 1}`).join('\n'), 'toolResult', { tool: 'bash' });
   waiting.say('agent', 'The notes are in RELEASES.md: 3 features, 11 fixes, and one change of behaviour (the sweep now waits for ingest). The tag is signed and local.');
-  waiting.say('agent', 'May I push the tag v0.4.0 to origin?', 'permission');
+  const push = waiting.say('system', 'May I push the tag v0.4.0 to origin?\n\n    git push origin refs/tags/v0.4.0', 'permission');
+  waiting.update({
+    attention: {
+      kind: 'permission',
+      text: push.content,
+      since: ago(3),
+      request: {
+        requestId: push.messageId,
+        takesText: true,
+        options: [
+          { optionId: 'allow', label: 'Yes, push it', kind: 'allowOnce' },
+          { optionId: 'always', label: 'Yes, and all later tags', kind: 'allowAlways' },
+          { optionId: 'reject', label: 'No', kind: 'rejectOnce' },
+        ],
+      },
+    },
+  });
+  const admin = { id: 'u0', name: 'Ada', email: 'admin@example.org', role: 'admin' };
+  const gateway = { provider: 'openclaw', isActive: true };
+  world.saveAgentProvider(admin, null, { ...gateway, name: 'Office gateway', node: 'atlas', gatewayUrl: 'wss://openclaw.office.example.org/', credentials: 'right' });
+  world.saveAgentProvider(admin, null, { ...gateway, name: 'Field van', node: 'cinder', gatewayUrl: 'ws://127.0.0.1:18789/', credentials: 'right' });
+  world.saveAgentProvider(admin, null, { ...gateway, name: 'Old lab', node: 'borealis', gatewayUrl: 'ws://10.4.0.7:18789/', credentials: 'right', isActive: false });
+  const lost = world.saveAgentProvider(admin, null, { ...gateway, name: 'Support desk', node: 'borealis', gatewayUrl: 'wss://claw.support.example.org/', credentials: 'right' });
+  world.agentProviders.set(lost.id, { ...lost, hasCredentials: false, credentialsState: 'unreadable' });
 
   const paused = world.add(
     { node: 'borealis', provider: 'docker', agentType: 'indexer', title: 'Reindex corpus', taskId: 'ext-7781', taskSource: 'external', status: 'paused', statusReason: 'paused by Grace', statusSource: 'operator', ...times(190) },

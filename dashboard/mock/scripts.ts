@@ -24,6 +24,36 @@ export function echo(): Script {
   return { tick: () => undefined, onInject: (self, content) => void self.say('agent', `heard: ${content}`) };
 }
 
+/** Asks for leave once, says what it got, and goes on: profile `e2e-asks`. */
+export function asks(): Script {
+  return {
+    tick(self) {
+      if (self.state['asked'] === 1 || self.session.status !== 'running') return;
+      self.state['asked'] = 1;
+      const { messageId, content } = self.say('system', 'May I run this?\n\n    rm -r build/', 'permission');
+      self.update({
+        status: 'waiting',
+        turn: 'blocked',
+        attention: {
+          kind: 'permission',
+          text: content,
+          since: self.world.time(),
+          request: {
+            requestId: messageId,
+            takesText: true,
+            options: [
+              { optionId: 'once', label: 'Yes, once', kind: 'allowOnce' },
+              { optionId: 'never', label: 'No', kind: 'rejectOnce' },
+            ],
+          },
+        },
+      });
+    },
+    onInject: (self, content) => void self.say('agent', `heard: ${content}`),
+    onAnswer: (self, answer) => void self.say('agent', `got: ${answer.optionId ?? ''} ${answer.text ?? ''}`.trim()),
+  };
+}
+
 /** Does nothing by itself. */
 export function idle(): Script {
   return echo();

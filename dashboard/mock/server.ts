@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import type { AddressInfo } from 'node:net';
-import type { Json, NodeInfo, Session, SpawnRequest } from '../src/api/types.ts';
+import type { AgentProviderInput, AnswerRequest, Json, NodeInfo, Session, SpawnRequest } from '../src/api/types.ts';
 import { MockError, type Actor, type World } from './world.ts';
 
 /** What the page must be able to live with. The hub sends the same. */
@@ -78,7 +78,18 @@ export class MockHub {
     const write = (): void => {
       if (user.role === 'observer') throw new MockError(403, 'forbidden', 'observers may not do this');
     };
+    const configure = (): void => {
+      if (user.role !== 'admin') throw new MockError(403, 'forbidden', `your role, ${user.role}, does not allow this`);
+    };
     switch (route) {
+      case 'GET /api/agent-providers':
+        return ok({ agentProviders: this.world.listAgentProviders() });
+      case 'POST /api/agent-providers':
+        configure();
+        return this.#json(response, 201, { agentProvider: this.world.saveAgentProvider(user, null, body as Partial<AgentProviderInput>) });
+      case 'POST /api/agent-providers/test':
+        configure();
+        return ok(this.world.testAgentProvider(user, body as Partial<AgentProviderInput> & { id?: string }));
       case 'POST /api/auth/logout':
         this.#cookies.delete(cookieOf(request) ?? '');
         return void response.writeHead(204).end();
@@ -113,6 +124,16 @@ export class MockHub {
       case 'GET /api/mission-control/audit':
         return ok(this.#audit(url));
     }
+    const provider = /^\/api\/agent-providers\/([^/]+)$/.exec(path)?.[1];
+    if (provider !== undefined) {
+      configure();
+      const which = decodeURIComponent(provider);
+      if (request.method === 'PATCH') return ok({ agentProvider: this.world.saveAgentProvider(user, which, body as Partial<AgentProviderInput>) });
+      if (request.method === 'DELETE') {
+        this.world.removeAgentProvider(user, which);
+        return void response.writeHead(204).end();
+      }
+    }
     const match = /^\/api\/mission-control\/sessions\/([^/]+)(?:\/(.+))?$/.exec(path);
     if (match?.[1] === undefined) throw new MockError(404, 'unknownRoute', `no route ${route}`);
     const id = decodeURIComponent(match[1]);
@@ -123,6 +144,8 @@ export class MockHub {
     switch (sub) {
       case 'POST inject':
         return this.#json(response, 202, this.world.inject(user, id, body as { content: string }));
+      case 'POST answer':
+        return ok({ session: this.world.answer(user, id, body as unknown as AnswerRequest) });
       case 'POST pause':
       case 'POST resume':
       case 'POST terminate':

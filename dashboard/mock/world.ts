@@ -4,7 +4,11 @@
 // Law: the same contract as the real hub in everything that the page can see.
 
 import type {
+  AgentProvider,
+  AgentProviderInput,
+  AnswerRequest,
   AuditRow,
+  ConnectionTest,
   Delta,
   Json,
   Message,
@@ -51,6 +55,8 @@ export interface Script {
   /** Called for a message of an operator. */
   onInject?(self: MockSession, content: string): void;
   onInput?(self: MockSession, bytes: Buffer): void;
+  /** Called when somebody has answered what the session asked. */
+  onAnswer?(self: MockSession, answer: AnswerRequest): void;
 }
 
 export class MockSession {
@@ -155,6 +161,9 @@ export class World {
   readonly sessions = new Map<string, MockSession>();
   readonly nodes = new Map<string, NodeInfo>();
   readonly audit: AuditRow[] = [];
+  readonly agentProviders = new Map<string, AgentProvider>();
+  /** Tokens that open the pretended gateways, by id. Never told. */
+  readonly #tokens = new Map<string, string>();
   readonly layouts = new Map<string, { layout: Json; rev: number }>();
   /** Multiplies how much the scripts say. */
   rate = 1;
@@ -326,6 +335,98 @@ export class World {
     }
   }
 
+  answer(actor: Actor, id: string, body: AnswerRequest): Session {
+    const target = this.able(id, 'approve');
+    const asked = target.session.attention?.request;
+    if (asked === undefined || asked.requestId !== body.requestId) throw new MockError(409, 'wrongState', 'the session asks nothing now: it was answered already');
+    const option = asked.options.find((each) => each.optionId === body.optionId);
+    if (body.optionId !== undefined && option === undefined) throw new MockError(422, 'invalid', `the request offers no option ${JSON.stringify(body.optionId)}`);
+    if (option === undefined && (body.text ?? '') === '') throw new MockError(422, 'invalid', 'an answer needs optionId or text');
+    if (option === undefined && asked.takesText !== true) throw new MockError(422, 'invalid', 'the request is not answered in words; choose an option');
+    const { requestId, ...given } = body;
+    this.record(actor, 'answer', { sessionId: id, metadata: { requestId, ...given }, ...(body.text === undefined ? {} : { content: body.text }) });
+    const said = [option?.label, body.text].filter((part) => part !== undefined).join(': ');
+    target.say('system', `${actor.name} answered: ${said}`, 'permission', { answers: requestId, ...given, operator: { id: actor.id, name: actor.name } });
+    target.clear('attention');
+    target.script.onAnswer?.(target, body);
+    return target.update({ status: 'running', turn: 'active' });
+  }
+
+  listAgentProviders(): AgentProvider[] {
+    return [...this.agentProviders.values()].map((each) => this.#shown(each)).sort((a, b) => a.name.localeCompare(b.name));
+  }
+
+  saveAgentProvider(actor: Actor, id: string | null, body: Partial<AgentProviderInput>): AgentProvider {
+    const known = id === null ? null : this.findAgentProvider(id);
+    const { credentials, ...given } = body;
+    const name = given.name ?? known?.name ?? '';
+    if (name === '') throw new MockError(422, 'invalid', 'name must be 1 to 80 characters');
+    if ([...this.agentProviders.values()].some((each) => each.name === name && each.id !== id)) {
+      throw new MockError(409, 'nameTaken', `there is an agent provider named ${JSON.stringify(name)} already`);
+    }
+    if (given.gatewayUrl?.includes('@') === true) throw new MockError(422, 'invalid', 'gatewayUrl must not hold a user or password; they belong into credentials');
+    if (given.node !== undefined && !this.nodes.has(given.node)) throw new MockError(422, 'invalid', `there is no node ${JSON.stringify(given.node)}`);
+    const made: AgentProvider = {
+      ...(known ?? { id: this.newId(), provider: '', node: '', gatewayUrl: '', isActive: true, createdAt: this.time(), hasCredentials: false, credentialsState: 'none', delivery: 'pending' }),
+      ...given,
+      name,
+      updatedAt: this.time(),
+      rev: Date.now(),
+    };
+    if (credentials !== undefined) {
+      this.#tokens.set(made.id, credentials);
+      made.hasCredentials = credentials !== '';
+      made.credentialsState = credentials === '' ? 'none' : 'kept';
+    }
+    this.agentProviders.set(made.id, made);
+    this.record(actor, id === null ? 'createAgentProvider' : 'updateAgentProvider', { node: made.node, metadata: { agentProviderId: made.id, name: made.name } });
+    setTimeout(() => {
+      const node = this.nodes.get(made.node);
+      if (node?.online === true && node.sealKey !== undefined) this.addNode({ ...node, settingsRev: Math.max(node.settingsRev ?? 0, made.rev) });
+    }, 900);
+    return this.#shown(made);
+  }
+
+  removeAgentProvider(actor: Actor, id: string): void {
+    const known = this.findAgentProvider(id);
+    this.agentProviders.delete(id);
+    this.record(actor, 'deleteAgentProvider', { node: known.node, metadata: { agentProviderId: id, name: known.name } });
+  }
+
+  testAgentProvider(actor: Actor, body: Partial<AgentProviderInput> & { id?: string }): ConnectionTest {
+    const known = body.id === undefined ? null : this.findAgentProvider(body.id);
+    const node = this.nodes.get(body.node ?? known?.node ?? '');
+    if (node?.online !== true) throw new MockError(503, 'nodeAway', `node ${node?.node ?? ''} is away; nothing was done`, 2);
+    const token = body.credentials ?? this.#tokens.get(known?.id ?? '') ?? '';
+    const url = body.gatewayUrl ?? known?.gatewayUrl ?? '';
+    const test = trial(url, token);
+    this.record(actor, 'testAgentProvider', { node: node.node, metadata: { verdict: test.verdict } });
+    return test;
+  }
+
+  findAgentProvider(id: string): AgentProvider {
+    const found = this.agentProviders.get(id);
+    if (found === undefined) throw new MockError(404, 'notFound', `there is no agent provider ${id}`);
+    return found;
+  }
+
+  /** With what the node says now. */
+  #shown(each: AgentProvider): AgentProvider {
+    const node = this.nodes.get(each.node);
+    const { deliveryDetail: _detail, health: _health, ...rest } = each;
+    if (each.credentialsState === 'unreadable') {
+      const deliveryDetail = `the credentials of "${each.name}" cannot be read: it is sealed under the key k-77aa01fe, which is not in the key file; enter them anew, or bring the key file back`;
+      return { ...rest, delivery: 'failed', deliveryDetail };
+    }
+    if (node?.online !== true) return { ...rest, delivery: 'pending', deliveryDetail: `node ${each.node} is away; it is told when it is back` };
+    const runtime = node.providers.find((p) => p.name === each.provider);
+    const health = runtime === undefined ? {} : { health: { healthy: runtime.healthy, ...(runtime.error === undefined ? {} : { error: runtime.error }) } };
+    if (node.sealKey === undefined) {
+      return { ...rest, ...health, delivery: 'upgrade', deliveryDetail: `node ${each.node} runs mosaic-node ${node.version}, which takes no settings; upgrade it` };
+    }
+    return { ...rest, ...health, delivery: (node.settingsRev ?? 0) >= each.rev ? 'applied' : 'pending' };
+  }
+
   spawn(actor: Actor, body: SpawnRequest): Session {
     const node = this.nodes.get(body.node);
     const profile = node?.profiles.find((p) => p.name === body.profile);
@@ -335,7 +436,7 @@ export class World {
     }
     if (!node.online) throw new MockError(503, 'nodeAway', `node ${body.node} is away`);
     const isTerminal = profile.protocol === 'terminal';
-    const capabilities = ['inject', 'pause', 'resume', 'terminate', 'kill', ...(isTerminal ? ['terminal', 'input', 'resize'] : [])];
+    const capabilities = ['inject', 'pause', 'resume', 'terminate', 'kill', ...(isTerminal ? ['terminal', 'input', 'resize'] : []), ...(profile.protocol === 'acp' ? ['approve'] : [])];
     const { node: _node, profile: _profile, prompt, ...rest } = body;
     const made = this.add(
       { node: node.node, provider: profile.provider, profile: profile.name, status: 'spawning', capabilities, ...rest },
@@ -367,4 +468,11 @@ export class World {
       });
     }
   }
+}
+
+/** How a pretended gateway answers: port 1 is closed, and the token is `right`. */
+function trial(url: string, token: string): ConnectionTest {
+  if (/:1(\/|$)/.test(url)) return { verdict: 'unreachable', message: 'nobody answers there (connection refused); is the gateway running, and is this its port?' };
+  if (token !== 'right') return { verdict: 'unauthorized', message: 'the gateway does not take this token; compare it with gateway.auth.token in its configuration' };
+  return { verdict: 'ok', message: 'OpenClaw 2026.11.2 answers, protocol 3, 4 sessions' };
 }

@@ -17,11 +17,19 @@ describe('routes', () => {
       layout: api.layout(),
       audit: api.audit({ limit: 50, before: 9, user: '' }),
       nodes: api.nodes(),
+      answer: api.answer(id),
+      agentProviders: [api.agentProviders(), api.agentProvider('a/b'), api.agentProviderTest()],
       stream: api.stream({ cursor: '12:4', terminals: [{ id: 'A', offset: null }, { id: 'B', offset: 0 }] }),
       auth: [api.login(), api.logout(), api.me()],
     }).toMatchInlineSnapshot(`
       {
         "active": "/api/mission-control/sessions",
+        "agentProviders": [
+          "/api/agent-providers",
+          "/api/agent-providers/a%2Fb",
+          "/api/agent-providers/test",
+        ],
+        "answer": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/answer",
         "audit": "/api/mission-control/audit?limit=50&before=9",
         "auth": [
           "/api/auth/login",
@@ -48,7 +56,7 @@ describe('routes', () => {
   });
 
   it('of the page are read back as they were built', () => {
-    for (const where of [{ name: 'grid' }, { name: 'session', id: 'a/b c' }] as const) {
+    for (const where of [{ name: 'grid' }, { name: 'session', id: 'a/b c' }, { name: 'settings' }] as const) {
       expect(page.parse(page.href(where))).toEqual(where);
     }
     expect(page.parse('/mission-control')).toEqual({ name: 'grid' });

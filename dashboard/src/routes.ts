@@ -33,6 +33,7 @@ export const api = {
   messages: (id: string, query?: { limit?: number; before?: number; after?: number }): string =>
     withQuery(`${session(id)}/messages`, query),
   inject: (id: string): string => `${session(id)}/inject`,
+  answer: (id: string): string => `${session(id)}/answer`,
   act: (id: string, verb: SessionVerb): string => `${session(id)}/${verb}`,
   terminalInput: (id: string): string => `${session(id)}/terminal/input`,
   terminalResize: (id: string): string => `${session(id)}/terminal/resize`,
@@ -41,6 +42,9 @@ export const api = {
   audit: (query?: { limit?: number; before?: number; user?: string; session?: string; action?: string }): string =>
     withQuery(`${MC}/audit`, query),
   nodes: (): string => '/api/nodes',
+  agentProviders: (): string => '/api/agent-providers',
+  agentProvider: (id: string): string => `/api/agent-providers/${encodeURIComponent(id)}`,
+  agentProviderTest: (): string => '/api/agent-providers/test',
   stream: (query: { cursor: string | null; terminals: readonly TerminalWish[] }): string =>
     withQuery(`${MC}/stream`, {
       sessions: '*',
@@ -53,7 +57,7 @@ export const api = {
 const BASE = '/mission-control/';
 
 /** What the address bar can say. */
-export type Page = { name: 'grid' } | { name: 'session'; id: string };
+export type Page = { name: 'grid' } | { name: 'session'; id: string } | { name: 'settings' };
 
 export const page = {
   href: (where: Page): string => {
@@ -62,9 +66,12 @@ export const page = {
         return BASE;
       case 'session':
         return `${BASE}sessions/${encodeURIComponent(where.id)}`;
+      case 'settings':
+        return `${BASE}settings`;
     }
   },
   parse: (path: string): Page => {
+    if (/^\/mission-control\/settings\/?$/.test(path)) return { name: 'settings' };
     const id = /^\/mission-control\/sessions\/([^/]+)\/?$/.exec(path)?.[1];
     return id === undefined ? { name: 'grid' } : { name: 'session', id: decodeURIComponent(id) };
   },

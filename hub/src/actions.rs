@@ -8,13 +8,14 @@
 //! 1. An action that has begun is carried to its end, also if whoever asked for it has gone.
 //! 2. What is not known is said to be not known, never called done or failed.
 
+mod ask;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bus_schema::{
-    Action, Capability, Command, CommandId, CommandReply, Delivery, EndReport, IdError, InjectMode, MessageId,
-    Metadata, NodeId, Outcome, ProviderName, Refusal, RefusalCode, Session, SessionId, Spawn, Status, TerminalSize,
-    TerminalSnapshot,
+    Action, Command, CommandId, CommandReply, Delivery, EndReport, IdError, InjectMode, MessageId, Metadata, NodeId,
+    Operator, Outcome, ProviderName, Refusal, RefusalCode, Session, SessionId, Spawn, Status, TerminalSnapshot,
 };
 use futures::StreamExt;
 use hub_store::{Store, StoreError};
@@ -29,6 +30,8 @@ use crate::bus::{Bus, CommandError};
 use crate::clock;
 use crate::live::Live;
 use crate::metrics::{ActionOf, Metrics};
+pub use ask::Ask;
+use ask::{CommandBody, ask_command, can};
 
 /// How long a command is valid, and how long its answer is waited for. Longer than a kill of a large tree takes.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(12);
@@ -91,34 +94,6 @@ pub enum ActionError {
     Ending,
 }
 
-/// What is to be done with a session.
-#[derive(Clone, Debug)]
-pub enum Ask {
-    /// Freeze it.
-    Pause,
-    /// Let it go on.
-    Resume,
-    /// Ask it to end.
-    Terminate,
-    /// End it at once.
-    Kill,
-    /// Type into its terminal.
-    Input(Vec<u8>),
-    /// Change its terminal's size.
-    Resize(TerminalSize),
-    /// Send it a message.
-    Inject {
-        /// Its id.
-        message: MessageId,
-        /// The text.
-        content: String,
-        /// How it is to arrive.
-        mode: InjectMode,
-        /// Freeze the session first.
-        pause_first: bool,
-    },
-}
-
 /// What became of an action on one session of a kill-all.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -132,45 +107,6 @@ pub struct KillResult {
     /// The proof, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<EndReport>,
-}
-
-impl Ask {
-    fn action(&self) -> Action {
-        match self {
-            Ask::Pause => Action::Pause,
-            Ask::Resume => Action::Resume,
-            Ask::Terminate => Action::Terminate,
-            Ask::Kill => Action::Kill,
-            Ask::Input(_) => Action::Input,
-            Ask::Resize(_) => Action::Resize,
-            Ask::Inject { .. } => Action::Inject,
-        }
-    }
-
-    fn capability(&self) -> Capability {
-        match self {
-            Ask::Pause => Capability::Pause,
-            Ask::Resume => Capability::Resume,
-            Ask::Terminate => Capability::Terminate,
-            Ask::Kill => Capability::Kill,
-            Ask::Input(_) => Capability::Input,
-            Ask::Resize(_) => Capability::Resize,
-            Ask::Inject { .. } => Capability::Inject,
-        }
-    }
-
-    /// The word in the audit log and the counters.
-    fn word(&self) -> &'static str {
-        match self {
-            Ask::Pause => "pause",
-            Ask::Resume => "resume",
-            Ask::Terminate => "terminate",
-            Ask::Kill => "kill",
-            Ask::Input(_) => "input",
-            Ask::Resize(_) => "resize",
-            Ask::Inject { .. } => "inject",
-        }
-    }
 }
 
 impl Actions {
@@ -217,22 +153,9 @@ impl Actions {
         let mut deed = deed(ask.word(), asker);
         deed.session_id = Some(session.session_id.clone());
         deed.node = Some(session.node.clone());
-        match ask {
-            Ask::Inject { message, content, mode, pause_first } => {
-                deed.content = Some(content.clone());
-                deed.metadata.insert("messageId".into(), message.as_str().into());
-                deed.metadata.insert("mode".into(), mode.as_str().into());
-                deed.metadata.insert("pauseFirst".into(), (*pause_first).into());
-            }
-            // What is typed may be a password: only how much of it is written down.
-            Ask::Input(data) => drop(deed.metadata.insert("bytes".into(), data.len().into())),
-            Ask::Resize(size) => {
-                drop(deed.metadata.insert("size".into(), format!("{}x{}", size.cols, size.rows).into()))
-            }
-            Ask::Pause | Ask::Resume | Ask::Terminate | Ask::Kill => {}
-        }
+        ask.note_in(&mut deed, session);
         let intent = self.audit.intend(deed).await?;
-        let answer = match can(session, &ask.capability()) {
+        let answer = match can(session, &ask.capability()).and_then(|()| ask.fits(session)) {
             Ok(()) => self.send(asker, session.node.clone(), ask_command(session, ask)).await,
             Err(refusal) => Err(refusal.into()),
         };
@@ -244,6 +167,32 @@ impl Actions {
 
     /// Sends a command, and takes the session that comes back with the answer.
     async fn send(&self, asker: &Asker, node: NodeId, body: CommandBody) -> Result<CommandReply, ActionError> {
+        self.send_as(asker.principal.operator(), &asker.request_id, node, body).await
+    }
+
+    /// Gives a node what is sealed for it: settings to take over, or a connection to try.
+    ///
+    /// # Errors
+    /// [`ActionError`].
+    pub async fn send_sealed(
+        &self,
+        operator: Operator,
+        request_id: &str,
+        node: NodeId,
+        action: Action,
+        sealed: Vec<u8>,
+    ) -> Result<CommandReply, ActionError> {
+        let body = CommandBody { data: Some(sealed), ..CommandBody::new(action) };
+        self.send_as(operator, request_id, node, body).await
+    }
+
+    async fn send_as(
+        &self,
+        operator: Operator,
+        request_id: &str,
+        node: NodeId,
+        body: CommandBody,
+    ) -> Result<CommandReply, ActionError> {
         let now = clock::now();
         let command = Command {
             command_id: CommandId::new(Ulid::new().to_string())?,
@@ -251,7 +200,7 @@ impl Actions {
             node,
             action: body.action,
             session_id: body.session,
-            operator: asker.principal.operator(),
+            operator,
             issued_at: now,
             expires_at: now.plus_millis(i64::try_from(COMMAND_DEADLINE.as_millis()).unwrap_or(0)),
             spawn: body.spawn,
@@ -261,8 +210,9 @@ impl Actions {
             pause_first: body.pause_first,
             data: body.data,
             size: body.size,
+            answer: body.answer,
         };
-        let reply = self.bus.command(&command, &asker.request_id, COMMAND_DEADLINE).await?;
+        let reply = self.bus.command(&command, request_id, COMMAND_DEADLINE).await?;
         if let Some(session) = &reply.session {
             self.live.note_session(session.clone());
         }
@@ -387,50 +337,6 @@ impl Actions {
     }
 }
 
-/// The part of a command that depends on the action.
-struct CommandBody {
-    action: Action,
-    session: Option<SessionId>,
-    spawn: Option<Spawn>,
-    message: Option<MessageId>,
-    content: Option<String>,
-    mode: Option<InjectMode>,
-    pause_first: bool,
-    data: Option<Vec<u8>>,
-    size: Option<TerminalSize>,
-}
-
-impl CommandBody {
-    fn new(action: Action) -> Self {
-        Self {
-            action,
-            session: None,
-            spawn: None,
-            message: None,
-            content: None,
-            mode: None,
-            pause_first: false,
-            data: None,
-            size: None,
-        }
-    }
-}
-
-fn ask_command(session: &Session, ask: &Ask) -> CommandBody {
-    let mut body = CommandBody::new(ask.action());
-    body.session = Some(session.session_id.clone());
-    match ask.clone() {
-        Ask::Pause | Ask::Resume | Ask::Terminate | Ask::Kill => {}
-        Ask::Input(data) => body.data = Some(data),
-        Ask::Resize(size) => body.size = Some(size),
-        Ask::Inject { message, content, mode, pause_first } => {
-            (body.message, body.content, body.mode) = (Some(message), Some(content), Some(mode));
-            body.pause_first = pause_first;
-        }
-    }
-    body
-}
-
 fn deed(action: &'static str, asker: &Asker) -> Deed {
     Deed {
         action,
@@ -441,20 +347,6 @@ fn deed(action: &'static str, asker: &Asker) -> Deed {
         request_id: asker.request_id.clone(),
         metadata: Metadata::new(),
     }
-}
-
-/// Whether a session can do something, from what it says of itself.
-fn can(session: &Session, capability: &Capability) -> Result<(), Refusal> {
-    if session.status.is_terminal() {
-        let text = format!("the session has ended: it is {}", session.status);
-        return Err(Refusal::new(RefusalCode::WrongState, text));
-    }
-    if session.is_capable(capability) {
-        return Ok(());
-    }
-    let reason = session.metadata.get("notCapable").and_then(|m| m.get(capability.as_str())).and_then(|r| r.as_str());
-    let reason = reason.unwrap_or("its runtime does not offer it");
-    Err(Refusal::new(RefusalCode::NotCapable, format!("this session cannot {capability}: {reason}")))
 }
 
 fn deed_result(answer: &Result<CommandReply, ActionError>) -> DeedResult {
@@ -519,29 +411,6 @@ pub fn new_message_id() -> Result<MessageId, IdError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn session(status: &str, capabilities: &[&str]) -> Session {
-        serde_json::from_value(serde_json::json!({
-            "sessionId": "01JD8Z2V9Q0000000000000001", "workspace": "default", "node": "n1", "provider": "pty",
-            "status": status, "statusSource": "process", "statusSince": "2026-11-22T20:00:00Z",
-            "spawnedAt": "2026-11-22T20:00:00Z", "capabilities": capabilities,
-            "metadata": {"notCapable": {"pause": "the gateway has no pause"}},
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn what_cannot_be_done_is_refused_with_the_reason() {
-        assert!(can(&session("running", &["kill"]), &Capability::Kill).is_ok());
-        let refusal = can(&session("running", &["kill"]), &Capability::Pause).unwrap_err();
-        assert_eq!(refusal.code, RefusalCode::NotCapable);
-        assert_eq!(refusal.message, "this session cannot pause: the gateway has no pause");
-        let refusal = can(&session("killed", &["kill"]), &Capability::Kill).unwrap_err();
-        assert_eq!(
-            (refusal.code, refusal.message.as_str()),
-            (RefusalCode::WrongState, "the session has ended: it is killed")
-        );
-    }
 
     #[test]
     fn the_same_key_is_the_same_message() {

@@ -10,6 +10,7 @@
 //! 3. A write by a browser comes from our own page, or it is refused.
 
 mod actions;
+mod agent_providers;
 mod audit;
 mod auth;
 mod body;
@@ -43,6 +44,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
 use crate::actions::{Actions, Asker};
+use crate::agent_providers::AgentProviders;
 use crate::audit::Audit;
 use crate::authn::{Authn, Principal, cookie};
 use crate::bus::Bus;
@@ -68,6 +70,8 @@ pub struct App {
     pub authn: Arc<Authn>,
     /// What operators do.
     pub actions: Arc<Actions>,
+    /// What is set up for runtimes.
+    pub agent_providers: Arc<AgentProviders>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Ends open streams.
@@ -132,6 +136,7 @@ pub fn table() -> Vec<Route> {
         observer(routes!(sse::stream)),
         observer(routes!(sse::session_stream)),
         operator(routes!(actions::inject)),
+        operator(routes!(actions::answer)),
         operator(routes!(actions::pause)),
         operator(routes!(actions::resume)),
         operator(routes!(actions::terminate)),
@@ -145,6 +150,12 @@ pub fn table() -> Vec<Route> {
         observer(routes!(audit::list)),
         admin(routes!(ops::parked)),
         observer(routes!(nodes::list)),
+        observer(routes!(agent_providers::list)),
+        admin(routes!(agent_providers::create)),
+        admin(routes!(agent_providers::test)),
+        admin(routes!(agent_providers::update)),
+        admin(routes!(agent_providers::delete)),
+        admin(routes!(agent_providers::test_kept)),
         observer(routes!(legacy::agents)),
         observer(routes!(legacy::tree)),
         observer(routes!(legacy::events)),

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
-use crate::bus::{Bus, BusError, StreamName};
+use crate::bus::{Behind, Bus, BusError, StreamName};
 use crate::clock;
 use crate::ingest::{plan, set_aside};
 use crate::metrics::{Metrics, Of};
@@ -164,7 +164,8 @@ impl Audit {
             row.n = last.n + 1;
             tries += 1;
             let payload = encode(&row)?;
-            match self.bus.publish_behind(StreamName::Audit, subject.clone(), &id, payload, last.seq, None).await {
+            let behind = Behind::own(last.seq);
+            match self.bus.publish_behind(StreamName::Audit, subject.clone(), &id, payload, behind, None).await {
                 Ok(seq) => {
                     *head = Some(Head { n: row.n, seq });
                     break;

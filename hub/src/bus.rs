@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 
 pub use range::RangeReader;
 pub use request::CommandError;
-pub use streams::{JOURNAL_STREAM, JOURNAL_SUBJECTS, StreamBounds, StreamName, journal_subject};
+pub use streams::{Behind, JOURNAL_STREAM, JOURNAL_SUBJECTS, StreamBounds, StreamName, journal_subject};
 
 /// How long a request to JetStream may take.
 pub(crate) const API_DEADLINE: Duration = Duration::from_secs(5);
@@ -114,7 +114,7 @@ impl Bus {
     pub async fn connect(config: &NatsConfig, workspace: WorkspaceId, metrics: &Metrics) -> Result<Self, BusError> {
         let client = client(config, &config.creds, "workspace", &bus_schema::inbox_prefix("hub"), metrics).await?;
         let journal = client_of(config, &config.journal_creds, "journal", metrics).await?;
-        let signer = nkeys::KeyPair::from_seed(config.command_key.reveal()).map_err(|e| BusError::Credentials {
+        let signer = nkeys::KeyPair::from_seed(config.command_key.expose()).map_err(|e| BusError::Credentials {
             path: "command key".into(),
             source: std::io::Error::new(std::io::ErrorKind::InvalidData, e),
         })?;

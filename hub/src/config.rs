@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use bus_schema::WorkspaceId;
-use hub_store::{Secret, StoreConfig, StoreLocation};
+use bus_schema::{Secret, WorkspaceId};
+use hub_store::{StoreConfig, StoreLocation};
 use serde::Deserialize;
 
 /// Everything the hub can be told, as it stands in the file.
@@ -31,6 +31,9 @@ struct HubTable {
     /// People to make if they are not there: a JSON list of `email`, `name`, `password`, `role`.
     /// `MOSAIC_HUB_BOOTSTRAP_USERS`.
     bootstrap_users: Option<PathBuf>,
+    /// File with the keys that seal what is kept secret; made if it is not there, `secret.key` beside the store if
+    /// absent. Several hubs share one. `MOSAIC_SECRET_KEY`.
+    secret_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,6 +95,8 @@ pub struct Config {
     pub workspace: WorkspaceId,
     /// People to make if they are not there.
     pub bootstrap_users: Option<PathBuf>,
+    /// The keys that seal what is kept secret.
+    pub secret_key: PathBuf,
     /// The bus.
     pub nats: NatsConfig,
     /// The store.
@@ -158,6 +163,8 @@ impl Config {
         let data_dir = path_over("MOSAIC_HUB_DATA_DIR", file.hub.data_dir);
         let bootstrap = env("MOSAIC_HUB_BOOTSTRAP_USERS").map(PathBuf::from).or(file.hub.bootstrap_users);
         let bootstrap_users = bootstrap.map(|p| base.join(p));
+        let secret_key = env("MOSAIC_SECRET_KEY").map(PathBuf::from).or(file.hub.secret_key);
+        let secret_key = secret_key.map_or_else(|| data_dir.join("secret.key"), |p| base.join(p));
 
         let creds = path_over("MOSAIC_NATS_CREDS", file.nats.creds);
         let journal_creds = path_over("MOSAIC_NATS_JOURNAL_CREDS", file.nats.journal_creds);
@@ -182,6 +189,7 @@ impl Config {
                 data_dir,
                 workspace,
                 bootstrap_users,
+                secret_key,
                 nats: NatsConfig {
                     url: over("MOSAIC_NATS_URL", file.nats.url),
                     creds,
@@ -281,10 +289,18 @@ mod tests {
     fn little_is_needed_and_the_environment_stands_over_it() {
         let config = load(GOOD, &[]).unwrap();
         assert_eq!((config.listen.port(), config.workspace.as_str()), (7420, "default"));
-        assert!(config.data_dir.ends_with("d"));
+        assert!(config.data_dir.ends_with("d") && config.secret_key.ends_with("d/secret.key"));
         let config =
             load(GOOD, &[("MOSAIC_HUB_LISTEN", "[::1]:0"), ("MOSAIC_STORE_MEMTABLE_BYTES", "1048576")]).unwrap();
         assert_eq!((config.listen.to_string().as_str(), config.store.memtable_bytes), ("[::1]:0", 1_048_576));
+    }
+
+    #[test]
+    fn the_key_file_may_lie_elsewhere() {
+        let named = GOOD.replace("[nats]", "secret_key = \"keys/hub.key\"\n[nats]");
+        assert!(load(&named, &[]).unwrap().secret_key.ends_with("keys/hub.key"));
+        let config = load(&named, &[("MOSAIC_SECRET_KEY", "/etc/k")]).unwrap();
+        assert_eq!(config.secret_key, Path::new("/etc/k"));
     }
 
     #[test]

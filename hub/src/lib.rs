@@ -2,6 +2,7 @@
 //! live streams and the page. `mosaic-hub` is this library and a `main`.
 
 pub mod actions;
+pub mod agent_providers;
 pub mod api;
 pub mod audit;
 pub mod authn;
@@ -15,4 +16,5 @@ pub mod metrics;
 pub mod owners;
 pub mod policy;
 pub mod run;
+pub mod secrets;
 pub mod supervisor;

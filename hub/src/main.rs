@@ -34,6 +34,8 @@ enum What {
     Run,
     /// Check the configuration and say everything that is wrong with it.
     CheckConfig,
+    /// Put a new key before those that seal what is kept secret; the hub seals anew under it when it is started again.
+    RotateSecretKey,
     /// Print the API's OpenAPI document.
     Openapi,
 }
@@ -49,6 +51,16 @@ fn main() -> ExitCode {
     };
     if let Some(What::CheckConfig) = args.command {
         return print("the configuration is fine");
+    }
+    if let Some(What::RotateSecretKey) = args.command {
+        return match hub::secrets::rotate(&config.secret_key) {
+            Ok(id) => print(&format!(
+                "the key {id} now seals (in {}); start every hub again with this file. Keys behind it can go once \
+                 the audit log shows resealAgentProvider for all that they sealed",
+                config.secret_key.display()
+            )),
+            Err(error) => complain(&format!("mosaic-hub: {}", hub::supervisor::chain(&error)), 1),
+        };
     }
     telemetry(args.log_json);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build();

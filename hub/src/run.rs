@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::actions::Actions;
+use crate::agent_providers::{AgentProviders, Parts};
 use crate::api::{self, App};
 use crate::audit::Audit;
 use crate::authn::Authn;
@@ -30,6 +31,7 @@ use crate::journal::Journal;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::owners::Owners;
+use crate::secrets::SecretKeys;
 use crate::supervisor::{chain, keep_running};
 
 /// How long an orderly end may take.
@@ -59,6 +61,7 @@ async fn serve(
     unclean: bool,
     stop: CancellationToken,
 ) -> Result<()> {
+    let keys = SecretKeys::open_or_make(&config.secret_key)?;
     let metrics = Arc::new(Metrics::new());
     let bus = Bus::connect(&config.nats, config.workspace.clone(), &metrics).await?;
     let tasks = TaskTracker::new();
@@ -75,6 +78,17 @@ async fn serve(
         Arc::clone(&metrics),
         tasks.clone(),
     );
+    let agent_providers = AgentProviders::new(Parts {
+        workspace: config.workspace.clone(),
+        journal: Arc::clone(&journal),
+        store: store.clone(),
+        live: Arc::clone(&live),
+        audit: Arc::clone(&audit),
+        actions: Arc::clone(&actions),
+        keys,
+        metrics: Arc::clone(&metrics),
+        tasks: tasks.clone(),
+    });
     let (peopled, people) = watch::channel(config.bootstrap_users.is_none());
     let app = Arc::new(App {
         bus: bus.clone(),
@@ -84,6 +98,7 @@ async fn serve(
         audit: Arc::clone(&audit),
         authn: Arc::clone(&authn),
         actions,
+        agent_providers: Arc::clone(&agent_providers),
         metrics: Arc::clone(&metrics),
         stop: stop.clone(),
         tasks: tasks.clone(),
@@ -127,6 +142,10 @@ async fn serve(
     starter.start("audit", move |stop| {
         let audit = Arc::clone(&audit);
         async move { audit.follow(unclean, &stop).await }
+    });
+    starter.start("agent-providers", move |stop| {
+        let agent_providers = Arc::clone(&agent_providers);
+        async move { agent_providers.run(&stop).await }
     });
     if let Some(path) = config.bootstrap_users.clone() {
         let (authn, journal, stop) = (Arc::clone(&authn), Arc::clone(&journal), stop.clone());

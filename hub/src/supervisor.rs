@@ -5,6 +5,7 @@
 //! | `streams` makes and checks the streams | again with backoff; a server that is too old stops the hub | abort |
 //! | `ingest-messages`, `ingest-state` | again with backoff | wait: the transaction in work ends |
 //! | `journal`, `audit` follow the bus | again with backoff | wait |
+//! | `agent-providers` brings settings to nodes | again with backoff | abort: what was sent may be sent again |
 //! | `live` | again with backoff; viewers resume | wait |
 //! | `http` | stops the hub | drain within the grace period |
 //! | viewers, terminals, actions | end by themselves | viewers end at once, actions are waited for |

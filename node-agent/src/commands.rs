@@ -31,6 +31,7 @@ use self::verify::{Signed, Verifier, keep_until};
 use crate::metrics::Counters;
 use crate::publisher::{chain, plain_headers};
 use crate::sessions::Sessions;
+use crate::settings::Settings;
 
 /// Commands under way at once. Each waits for a provider or a disk, and holds little.
 const MAX_RUNNING: usize = 256;
@@ -49,6 +50,7 @@ pub struct Commands {
     workspace: WorkspaceId,
     verifier: Arc<Verifier>,
     sessions: Sessions,
+    settings: Arc<Settings>,
     counters: Arc<Counters>,
     memory: Arc<Mutex<Memory>>,
 }
@@ -92,6 +94,7 @@ impl Commands {
     pub fn new(
         client: Client,
         sessions: Sessions,
+        settings: Arc<Settings>,
         keys: &[String],
         log: PathBuf,
         counters: Arc<Counters>,
@@ -100,7 +103,7 @@ impl Commands {
         let (workspace, node) = (sessions.rules().workspace.clone(), sessions.rules().node.clone());
         let verifier = Arc::new(Verifier::new(workspace.clone(), node.clone(), keys));
         let memory = Arc::new(Mutex::new(Memory { done, running: HashMap::new() }));
-        Ok(Self { client, node, workspace, verifier, sessions, counters, memory })
+        Ok(Self { client, node, workspace, verifier, sessions, settings, counters, memory })
     }
 
     /// Serves until it is cancelled, then lets the commands under way end.
@@ -205,7 +208,7 @@ impl Commands {
             }
         };
         // What changes nothing need not be remembered, and is asked anew each time.
-        if matches!(verb, Verb::TerminalSnapshot(_) | Verb::DeliveryState(..)) {
+        if matches!(verb, Verb::TerminalSnapshot(_) | Verb::DeliveryState(..) | Verb::TestConnection(_)) {
             return encode(CommandReply { command_id: Some(id), ..self.perform(verb, by).await });
         }
         let (answered, done) = match self.begin(&id, until, &verb) {
@@ -280,7 +283,13 @@ impl Commands {
 
     /// Has it done by the session's task.
     async fn perform(&self, verb: Verb, by: bus_schema::Operator) -> CommandReply {
-        let asked = async { self.sessions.ask(verb, by).await.await };
+        let asked = async {
+            match verb {
+                Verb::Configure(sealed) => Ok(self.settings.configure(&sealed).await),
+                Verb::TestConnection(sealed) => Ok(self.settings.test(&sealed).await),
+                verb => self.sessions.ask(verb, by).await.await,
+            }
+        };
         let (code, text) = match tokio::time::timeout(DEADLINE, asked).await {
             Ok(Ok(reply)) => return reply,
             Ok(Err(_)) => {

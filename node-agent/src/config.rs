@@ -6,6 +6,7 @@
 //! workspace = "default"            # MOSAIC_WORKSPACE
 //! data_dir = "/var/lib/mosaic-node"  # MOSAIC_DATA_DIR
 //! shell = true                     # offers the profile `shell`: the user's shell
+//! detect = true                    # offers a profile for each known agent on the PATH: codex, claude, codex-acp, …
 //! echo = false                     # offers the provider `echo`, for trying out
 //! max_sessions = 200               # alive at once
 //! keep_ended_s = 86400             # how long a session that is over is kept
@@ -23,6 +24,13 @@
 //! lag_s = 30                       # kept after the bus has it: longer than the server's sync_interval
 //! [terminal]
 //! max_bytes_per_s = 524288         # published per session; what is over is only in the log of the session
+//! [docker]
+//! enabled = true                   # containers with the label dev.mosaic.agent=true are sessions
+//! socket = "/var/run/docker.sock"  # by default DOCKER_HOST, this one, or Podman's
+//! [[openclaw]]                     # a gateway; further ones are set up from afar
+//! name = "home"
+//! url = "ws://127.0.0.1:18789/"
+//! token_file = "/etc/mosaic/gateway.token"   # readable by the node only; none if the gateway wants none
 //! [[profile]]                      # what may be started: see `providers::Profile`
 //! name = "counter"
 //! command = ["bash", "-c", "seq 1 20000"]
@@ -30,18 +38,21 @@
 //! ```
 //! Laws: all problems are told at once; no secret is in what is told.
 
+pub mod detected;
+mod openclaw;
 mod read;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bus_schema::{NodeId, WorkspaceId};
-use providers::{Profile, Protocol};
+use bus_schema::{Connection, NodeId, WorkspaceId};
+use providers::Profile;
 use serde::Deserialize;
 
 pub use self::read::Problem;
 use crate::outbox::Limits;
+use crate::runtimes::Docker;
 
 const MIB: u64 = 1024 * 1024;
 /// Of one session, by default: hours of talk, or some minutes of an agent that writes as fast as it can.
@@ -63,7 +74,7 @@ const MAX_SESSIONS: usize = 2_000;
 /// How long a session that is over is kept, by default.
 const DEFAULT_KEEP_ENDED_S: u64 = 24 * 3600;
 /// Runtimes this program has.
-pub const PROVIDERS: &[&str] = &["pty", "echo"];
+pub const PROVIDERS: &[&str] = &["pty", "acp", "docker", "openclaw", "echo"];
 /// Name of the profile that is the user's shell.
 pub const SHELL: &str = "shell";
 
@@ -76,6 +87,8 @@ struct Raw {
     trust: RawTrust,
     outbox: RawOutbox,
     terminal: RawTerminal,
+    docker: RawDocker,
+    openclaw: Vec<openclaw::Raw>,
     profile: Vec<Profile>,
 }
 
@@ -99,6 +112,7 @@ section!(RawNode {
     workspace: String,
     data_dir: PathBuf,
     shell: bool,
+    detect: bool,
     echo: bool,
     max_sessions: usize,
     keep_ended_s: u64,
@@ -109,6 +123,7 @@ section!(RawNats { url: Urls, creds: PathBuf, ca: PathBuf });
 section!(RawTrust { command_keys: Vec<String>, });
 section!(RawOutbox { max_bytes_per_session: u64, max_bytes: u64, lag_s: u64 });
 section!(RawTerminal { max_bytes_per_s: u64 });
+section!(RawDocker { enabled: bool, socket: PathBuf });
 
 /// One address, or several.
 #[derive(Debug, Deserialize)]
@@ -162,6 +177,10 @@ pub struct Config {
     pub lag: Duration,
     /// Terminal output published per second and session, in bytes.
     pub terminal_rate: u64,
+    /// Whether and where containers are looked for.
+    pub docker: Docker,
+    /// OpenClaw gateways.
+    pub openclaw: Vec<Connection>,
     /// What may be started, by name.
     pub profiles: BTreeMap<String, Profile>,
 }
@@ -252,6 +271,9 @@ impl Raw {
         self.trust.merge(later.trust);
         self.outbox.merge(later.outbox);
         self.terminal.merge(later.terminal);
+        self.docker.merge(later.docker);
+        self.openclaw.retain(|earlier| later.openclaw.iter().all(|gateway| gateway.name != earlier.name));
+        self.openclaw.extend(later.openclaw);
     }
 
     fn check(
@@ -261,7 +283,8 @@ impl Raw {
         mut problems: Vec<Problem>,
     ) -> Result<Config, ConfigError> {
         let mut wrong = |key: &str, text: String| problems.push(Problem { place: None, key: key.into(), text });
-        let Raw { node, nats, trust, outbox, terminal, .. } = self;
+        let Raw { node, nats, trust, outbox, terminal, docker, openclaw, .. } = self;
+        let openclaw = openclaw::check(openclaw, &mut wrong);
         let id = node.id.unwrap_or_else(|| {
             wrong("node.id", "is missing; give the node a name, such as id = \"local\"".into());
             "missing".into()
@@ -339,8 +362,15 @@ impl Raw {
         for profile in profiles.values().filter(|profile| profile.provider == "echo" && !has_echo) {
             wrong(&format!("profile {:?}", profile.name), "needs echo = true in [node]".into());
         }
+        let docker = Docker { is_enabled: docker.enabled.unwrap_or(true), socket: docker.socket, is_beside: false };
+        for profile in profiles.values().filter(|profile| profile.provider == "docker" && !docker.is_enabled) {
+            wrong(&format!("profile {:?}", profile.name), "needs enabled = true in [docker]".into());
+        }
         if node.shell.unwrap_or(true) && !profiles.contains_key(SHELL) {
             profiles.insert(SHELL.into(), shell(env));
+        }
+        if node.detect.unwrap_or(true) {
+            detected::add(&mut profiles, detected::KNOWN, env);
         }
         match (id, workspace) {
             (Some(node_id), Some(workspace)) if problems.is_empty() => Ok(Config {
@@ -359,6 +389,8 @@ impl Raw {
                 limits,
                 lag: Duration::from_secs(lag_s),
                 terminal_rate,
+                docker,
+                openclaw,
                 profiles,
             }),
             _ => Err(ConfigError(problems)),
@@ -375,15 +407,10 @@ fn shorten(key: &str) -> String {
 fn shell(env: &BTreeMap<String, String>) -> Profile {
     let program = env.get("SHELL").filter(|shell| shell.starts_with('/')).cloned();
     Profile {
-        name: SHELL.into(),
-        provider: "pty".into(),
-        command: vec![program.unwrap_or_else(|| "/bin/sh".into()), "-l".into()],
-        protocol: Protocol::Terminal,
         cwd: env.get("HOME").map(Into::into),
-        env: BTreeMap::new(),
-        size: None,
         title: Some("shell".into()),
         agent_type: Some("shell".into()),
         stop: providers::StopRule { signal: "HUP".into(), ..Default::default() },
+        ..Profile::new(SHELL, [program.unwrap_or_else(|| "/bin/sh".into()), "-l".into()])
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Counters;
 use crate::publisher::{Backlog, Identity, headers};
 use crate::sessions::Sessions;
+use crate::settings::Settings;
 
 /// Longest time for one provider to say how it is.
 const HEALTH_WITHIN: Duration = Duration::from_secs(3);
@@ -37,6 +38,8 @@ pub struct Heartbeat {
     pub identity: Arc<Identity>,
     /// What we look after.
     pub sessions: Sessions,
+    /// What is set up from afar.
+    pub settings: Arc<Settings>,
     /// What is counted.
     pub counters: Arc<Counters>,
     /// What waits for the bus.
@@ -61,6 +64,7 @@ impl Heartbeat {
                 () = cancel.cancelled() => break,
                 () = tokio::time::sleep_until(next) => {}
                 () = self.sessions.changed() => {}
+                () = self.settings.changed() => {}
                 () = connection.is_new(&self.client) => {}
             }
             cancel.run_until_cancelled(tokio::time::sleep_until(soon)).await;
@@ -154,6 +158,8 @@ impl Heartbeat {
                 load1: load1().unwrap_or(0.0),
                 rss_bytes: rss_bytes().unwrap_or(0),
             },
+            seal_key: Some(self.settings.public_key()),
+            settings_rev: self.settings.rev(),
         }
     }
 }

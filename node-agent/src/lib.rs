@@ -12,6 +12,7 @@ pub mod publisher;
 pub mod runtimes;
 pub mod session;
 pub mod sessions;
+pub mod settings;
 pub mod stop;
 pub mod supervisor;
 pub mod telemetry;

@@ -103,7 +103,8 @@ fn run(config: Config) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let cancel = CancellationToken::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let runtimes = Runtimes::start(&config.data_dir, config.has_echo).await?;
+        let gateways = Some(config.openclaw.clone());
+        let runtimes = Runtimes::start(&config.data_dir, config.has_echo, &config.docker, gateways).await?;
         let node = node::run(config, runtimes.registry.clone(), cancel.clone());
         tokio::pin!(node);
         let mut signals = 0;
@@ -132,7 +133,7 @@ fn run(config: Config) -> anyhow::Result<()> {
 
 fn stop_sessions(config: &Config) -> anyhow::Result<()> {
     telemetry::init("warn", config.log_format).context("setting up the log")?;
-    let count = runtime()?.block_on(stop::stop_sessions(&config.data_dir, config.has_echo))?;
+    let count = runtime()?.block_on(stop::stop_sessions(&config.data_dir, config.has_echo, &config.docker))?;
     tell(&mut std::io::stdout(), &format!("{count} sessions ended"));
     Ok(())
 }

@@ -23,6 +23,7 @@ use crate::outbox::Meter;
 use crate::publisher::{self, Backlog, Identity, Outgoing, Setup};
 use crate::session::Context;
 use crate::sessions::{CHILD_QUEUE, Keeper, OpenError, Rules, discover};
+use crate::settings::{Settings, SettingsError};
 use crate::supervisor::{Kind, Stopped, Supervisor};
 
 /// How long the publisher may go on after the sessions have left.
@@ -45,6 +46,9 @@ pub enum NodeError {
     /// The sessions on disk cannot be taken up.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// What is set up from afar cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The log of commands cannot be read.
     #[error(transparent)]
     Commands(#[from] CommandsError),
@@ -85,6 +89,7 @@ pub async fn run(config: Config, registry: Registry, cancel: CancellationToken) 
         children,
         terminal_rate: config.terminal_rate,
     });
+    let settings = Settings::open(&config.data_dir, registry.clone())?;
     let names: Vec<ProviderName> = registry.all().map(|(name, _)| name.clone()).collect();
     let rules = Rules {
         workspace: config.workspace.clone(),
@@ -101,7 +106,8 @@ pub async fn run(config: Config, registry: Registry, cancel: CancellationToken) 
     data.save()?;
 
     let log = config.data_dir.join("done-commands.log");
-    let commands = Commands::new(client.clone(), sessions.clone(), &config.command_keys, log, counters.clone())?;
+    let commands =
+        Commands::new(client.clone(), sessions.clone(), settings.clone(), &config.command_keys, log, counters.clone())?;
     let backlog = Arc::new(Backlog::default());
     let setup = Setup {
         client: client.clone(),
@@ -115,11 +121,14 @@ pub async fn run(config: Config, registry: Registry, cancel: CancellationToken) 
         client,
         identity,
         sessions: sessions.clone(),
+        settings: settings.clone(),
         counters: counters.clone(),
         backlog,
         boot_id,
         started_at,
     };
+
+    settings.apply_kept().await;
 
     let mut supervisor = Supervisor::default();
     let again = setup.clone();

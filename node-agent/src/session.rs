@@ -399,6 +399,10 @@ impl Task {
                 self.typed(result, reply);
                 Ok(())
             }
+            Done::Answered(result, reply) => {
+                self.answered(result, reply);
+                Ok(())
+            }
             Done::Snapshot(result, reply) => {
                 let shown =
                     |snapshot| CommandReply { snapshot: Some(snapshot), ..CommandReply::with(None, Outcome::Done) };

@@ -27,7 +27,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use self::keeper::{Keeper, OpenError, discover};
 use crate::outbox::Files;
-use crate::session::ops::{ASK_DEADLINE, answer, refusal, refused, within};
+use crate::session::ops::{ASK_DEADLINE, answer, not_of_a_session, refusal, refused, within};
 use crate::session::state::State;
 use crate::session::{Ask, Born, Handle};
 
@@ -157,7 +157,11 @@ impl Sessions {
                 session.clone()
             }
             Verb::Input(session, _) | Verb::Resize(session, _) | Verb::TerminalSnapshot(session) => session.clone(),
-            Verb::DeliveryState(session, _) => session.clone(),
+            Verb::DeliveryState(session, _) | Verb::Answer(session, ..) => session.clone(),
+            Verb::Configure(_) | Verb::TestConnection(_) => {
+                answer(reply, not_of_a_session());
+                return answered;
+            }
         };
         let found = match self.entries().get(&id) {
             Some(Entry::Live(_, handle)) => Found::Live(handle.asks.clone()),

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::node_file;
 use crate::publisher::chain;
-use crate::runtimes::{Runtimes, RuntimesError};
+use crate::runtimes::{Docker, Runtimes, RuntimesError};
 use crate::session::ops::{ACT_DEADLINE, ASK_DEADLINE, within};
 
 /// How long sessions may take to end when they are asked to; then they are killed.
@@ -41,10 +41,12 @@ pub enum StopError {
 ///
 /// # Errors
 /// [`StopError`].
-pub async fn stop_sessions(data_dir: &Path, has_echo: bool) -> Result<usize, StopError> {
+pub async fn stop_sessions(data_dir: &Path, has_echo: bool, docker: &Docker) -> Result<usize, StopError> {
     // Echo agents live within a running node agent, and end with its sessions' folder otherwise.
-    let has_echo = has_echo && !node_file::is_in_use(data_dir);
-    let runtimes = Runtimes::start(data_dir, has_echo).await?;
+    let is_beside = node_file::is_in_use(data_dir);
+    let docker = Docker { is_beside, ..docker.clone() };
+    // Sessions of gateways are not on this machine: they go on where they are.
+    let runtimes = Runtimes::start(data_dir, has_echo && !is_beside, &docker, None).await?;
     let by = Operator { id: UserId::new("node-host")?, name: "the node's host".into() };
     let all = runtimes.registry.sessions().await;
     let mut left: Vec<String> =

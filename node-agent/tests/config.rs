@@ -49,6 +49,39 @@ fn little_is_needed_and_the_rest_has_defaults() {
 }
 
 #[test]
+fn agents_on_the_path_are_offered_unless_that_is_switched_off() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let program = write(folder.path(), "codex-acp", "#!/bin/sh\n");
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("/nowhere:{}", folder.path().display());
+    for (line, offered) in [("", true), ("detect = false\n", false)] {
+        let text = good(folder.path()).replace("[nats]", &format!("{line}[nats]"));
+        let file = write(folder.path(), "node.toml", &text);
+        let config = Config::load(&[file], &env(&[("PATH", &path)])).unwrap();
+        assert_eq!(config.profiles.contains_key("codex-acp"), offered);
+        assert!(config.profiles.contains_key("shell"));
+    }
+}
+
+#[test]
+fn containers_are_looked_for_unless_switched_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |more: &str| {
+        let path = write(folder.path(), "node.toml", &format!("{}{more}", good(folder.path())));
+        Config::load(&[path], &env(&[])).map(|config| config.docker).map_err(|error| error.to_string())
+    };
+    let docker = load("").unwrap();
+    assert_eq!((docker.is_enabled, docker.socket), (true, None));
+    let docker = load("[docker]\nsocket = \"/run/d.sock\"\n").unwrap();
+    assert_eq!(docker.socket.as_deref(), Some(Path::new("/run/d.sock")));
+    let profile = "[[profile]]\nname = \"c\"\nprovider = \"docker\"\nimage = \"debian:12\"\n";
+    assert!(load(profile).is_ok());
+    let error = load(&format!("[docker]\nenabled = false\n{profile}")).unwrap_err();
+    assert!(error.contains("needs enabled = true in [docker]"), "{error}");
+}
+
+#[test]
 fn all_problems_are_told_at_once_with_line_and_key() {
     let folder = tempfile::tempdir().unwrap();
     let text = r#"[node]
@@ -149,4 +182,25 @@ fn files_that_cannot_be_read_are_told() {
         good(folder.path()).replace("node.creds", "gone.creds").replace("[trust]", "ca = \"/gone.pem\"\n[trust]");
     let told = problems(folder.path(), &text, &[]);
     assert!(told.contains("gone.creds") && told.contains("nats.ca: \"/gone.pem\" is not a file"), "{told}");
+}
+
+#[test]
+fn gateways_are_read_with_their_tokens_and_no_token_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = write(folder.path(), "token", "s3cret\n");
+    let gateway = |name: &str, url: &str, token: &Path| {
+        format!("[[openclaw]]\nname = {name:?}\nurl = {url:?}\ntoken_file = {token:?}\n")
+    };
+    let text = good(folder.path()) + &gateway("home", "ws://127.0.0.1:18789/", &token);
+    let path = write(folder.path(), "node.toml", &text);
+    let config = Config::load(&[path], &env(&[])).unwrap();
+    let home = config.openclaw.first().unwrap();
+    assert_eq!((home.id.as_str(), home.token.expose(), home.is_active), ("node-home", "s3cret", true));
+    assert!(!format!("{config:?}").contains("s3cret"));
+
+    let two = gateway("a b", "127.0.0.1", &token) + &gateway("a b", "ws://x/", Path::new("/nowhere"));
+    let told = problems(folder.path(), &(good(folder.path()) + &two), &[]);
+    for part in ["a name is 1 to 64", "two of that name", "the address of a gateway", "cannot be read"] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
 }

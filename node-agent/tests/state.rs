@@ -191,7 +191,7 @@ fn record(state: &mut State, step: &Step, n: usize, log: &mut Vec<Record>) {
         Step::Told(status) => state.apply(now, told(status.clone())),
         Step::Turn(turn) => state.apply(now, News::Turn(turn.clone())),
         Step::Attention(is_needed) => {
-            let attention = Attention { kind: AttentionKind::Question, text: "well?".into(), since: now };
+            let attention = Attention::new(AttentionKind::Question, "well?", now);
             state.apply(now, News::Attention(is_needed.then_some(attention)))
         }
         Step::Fact(key, value) => {
@@ -479,6 +479,18 @@ fn a_session_that_is_found_is_what_its_runtime_says() {
     let session = State::adopted(home(), info(Status::Waiting)).session;
     assert_eq!((&session.status, session.started_at, session.spawned_at), (&Status::Waiting, Some(time(2)), time(1)));
     assert_eq!(session.capabilities, [Capability::Inject]);
+    // What it is for is known to the runtime, unless whoever started it said so.
+    let work = [("taskId", "T-1"), ("taskSource", "external"), ("missionId", "M-1")];
+    let work: Metadata = work.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+    let knows = providers::SessionInfo { metadata: work, ..info(Status::Running) };
+    let session = State::adopted(home(), knows.clone()).session;
+    assert_eq!((session.task_id.as_deref(), session.task_source.as_str()), (Some("T-1"), "external"));
+    assert_eq!(session.mission_id.as_deref(), Some("M-1"));
+    let mut state = new();
+    state.session.task_id = Some("T-0".into());
+    state.learn(knows);
+    assert_eq!((state.session.task_id.as_deref(), state.session.task_source.as_str()), (Some("T-0"), "internal"));
+    assert_eq!(state.session.mission_id.as_deref(), Some("M-1"));
     // Its end is told by an event, which says how.
     let mut state = State::adopted(home(), info(Status::Failed));
     assert!(!state.is_ended());

@@ -50,18 +50,7 @@ fn say(text: &str) -> Result<(), Failure> {
 }
 
 async fn spawn(provider: &PtyProvider, protocol: Protocol, command: &[&str]) -> Result<bus_schema::SessionId, Failure> {
-    let profile = Profile {
-        name: "bench".into(),
-        provider: "pty".into(),
-        command: command.iter().map(|word| (*word).to_owned()).collect(),
-        protocol,
-        cwd: None,
-        env: Default::default(),
-        size: None,
-        title: None,
-        agent_type: None,
-        stop: Default::default(),
-    };
+    let profile = Profile { protocol, ..Profile::new("bench", command.iter().copied()) };
     let session_id =
         ulid::Ulid::from_parts(0, u128::from(std::process::id()) << 32 | u128::from(next())).to_string().parse()?;
     let request = SpawnRequest {

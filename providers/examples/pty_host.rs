@@ -34,18 +34,7 @@ fn main() -> ExitCode {
 async fn run(dir: &str, session: &str, command: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     let program: OsString = std::env::current_exe()?.into();
     let provider = PtyProvider::start(PtyConfig::new(dir, [program])).await?;
-    let profile = Profile {
-        name: "run".into(),
-        provider: "pty".into(),
-        command: command.to_vec(),
-        protocol: Protocol::Lines,
-        cwd: None,
-        env: Default::default(),
-        size: None,
-        title: None,
-        agent_type: None,
-        stop: Default::default(),
-    };
+    let profile = Profile { protocol: Protocol::Lines, ..Profile::new("run", command) };
     let session_id = session.parse()?;
     let request = SpawnRequest {
         session_id,

@@ -4,16 +4,21 @@
 //! types carry no bus and no HTTP; they use the domain words of `bus-schema` (session, message, capability) and
 //! nothing else of it.
 
+mod acp;
 pub mod clock;
 pub mod conformance;
+pub mod docker;
 pub mod echo;
+pub mod openclaw;
 pub mod process;
 mod profile;
 mod provider;
 pub mod pty;
 mod registry;
 
-pub use profile::{Profile, ProfileError, Protocol, StopRule};
+pub use docker::{DockerConfig, DockerProvider};
+pub use openclaw::{OpenClawConfig, OpenClawProvider};
+pub use profile::{ContainerLimits, Profile, ProfileError, Protocol, StopRule};
 pub use provider::{
     AgentEvent, AgentProvider, Appeared, Child, DeltaDraft, End, EventStream, InjectOutcome, MessageDraft, News,
     OperatorMessage, Position, ProviderError, ProviderHealth, SessionInfo, SpawnRequest, TerminalPiece,

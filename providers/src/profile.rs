@@ -17,6 +17,8 @@ pub enum Protocol {
     Lines,
     /// Lines that are JSON objects with `role` and `content` are messages; all others are text.
     Jsonl,
+    /// The Agent Client Protocol over standard input and output.
+    Acp,
 }
 
 impl Protocol {
@@ -26,6 +28,7 @@ impl Protocol {
             Protocol::Terminal => "terminal",
             Protocol::Lines => "lines",
             Protocol::Jsonl => "jsonl",
+            Protocol::Acp => "acp",
         }
     }
 }
@@ -91,7 +94,43 @@ pub struct Profile {
     /// How it is asked to end.
     #[serde(default)]
     pub stop: StopRule,
+    /// `docker`: the image of its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// `docker`: what of the host it sees, each as `/host/path:/container/path` or with `:ro` behind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<String>,
+    /// `docker`: what it may use at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ContainerLimits>,
+    /// `docker`: further labels of its container. Those of the mesh are set by the node.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// `openclaw`: name of the connection through which it is started; the only one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+    /// `openclaw`: the gateway's agent that it is a session of; `main` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
 }
+
+/// What a container may use at most.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerLimits {
+    /// Memory, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Processors, such as 1.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<f64>,
+    /// Processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+}
+
+/// Such a thing as 0 processors is not a number that differs from itself.
+impl Eq for ContainerLimits {}
 
 fn default_provider() -> String {
     "pty".into()
@@ -112,7 +151,39 @@ const STOP_SIGNALS: [&str; 5] = ["INT", "TERM", "HUP", "QUIT", "none"];
 /// Longest grace for one step of a stop: an operator is waiting.
 const MAX_GRACE_MS: u64 = 10 * 60 * 1000;
 
+/// The least memory a container may be given (Docker Engine: 6 MiB).
+const MIN_MEMORY_BYTES: u64 = 6 * 1024 * 1024;
+
+fn is_mount(text: &str) -> bool {
+    let text = text.strip_suffix(":ro").unwrap_or(text);
+    text.split_once(':').is_some_and(|(host, inside)| {
+        [host, inside].iter().all(|path| path.starts_with('/')) && !inside.contains(':') && !text.contains('\0')
+    })
+}
+
 impl Profile {
+    /// One of a terminal program, with everything else as it is by default.
+    pub fn new(name: impl Into<String>, command: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            name: name.into(),
+            provider: default_provider(),
+            command: command.into_iter().map(Into::into).collect(),
+            protocol: Protocol::default(),
+            cwd: None,
+            env: BTreeMap::new(),
+            size: None,
+            title: None,
+            agent_type: None,
+            stop: StopRule::default(),
+            image: None,
+            mounts: vec![],
+            limits: None,
+            labels: BTreeMap::new(),
+            gateway: None,
+            agent: None,
+        }
+    }
+
     /// Everything that is wrong with it, at once.
     pub fn problems(&self) -> Vec<ProfileError> {
         let mut problems = vec![];
@@ -123,7 +194,10 @@ impl Profile {
         if let Err(error) = ProviderName::new(&self.provider) {
             wrong(format!("provider: {error}"));
         }
+        // A container has a command in its image, and a gateway's agent is no program.
+        let has_own_command = matches!(self.provider.as_str(), "docker" | "openclaw");
         match self.command.first() {
+            None if has_own_command => {}
             None => wrong("command is empty; give program and arguments, such as command = [\"bash\", \"-l\"]".into()),
             Some(program) if program.is_empty() => wrong("the first word of command, the program, is empty".into()),
             Some(_) => {}
@@ -146,6 +220,32 @@ impl Profile {
         }
         if !STOP_SIGNALS.contains(&self.stop.signal.as_str()) {
             wrong(format!("stop.signal {:?}: one of {}", self.stop.signal, STOP_SIGNALS.join(", ")));
+        }
+        if self.provider == "docker" {
+            if self.image.as_ref().is_none_or(|image| image.trim().is_empty()) {
+                wrong("image is missing; give the image of the container, such as image = \"debian:12\"".into());
+            }
+            for mount in self.mounts.iter().filter(|mount| !is_mount(mount)) {
+                wrong(format!("mount {mount:?} is not of the form /host/path:/container/path or …:ro"));
+            }
+            if self.labels.keys().any(|label| label.starts_with("dev.mosaic.")) {
+                wrong("labels that begin with dev.mosaic. are set by the node".into());
+            }
+            let limits = self.limits.clone().unwrap_or_default();
+            if limits.cpus.is_some_and(|cpus| !(0.01..=1024.0).contains(&cpus)) {
+                wrong("limits.cpus must be 0.01 to 1024".into());
+            }
+            if limits.memory_bytes.is_some_and(|bytes| bytes < MIN_MEMORY_BYTES) {
+                wrong(format!("limits.memory_bytes is under {MIN_MEMORY_BYTES}, the least that Docker takes"));
+            }
+        } else if self.image.is_some() || !self.mounts.is_empty() || self.limits.is_some() || !self.labels.is_empty() {
+            wrong("image, mounts, limits and labels belong to provider = \"docker\"".into());
+        }
+        if self.provider != "openclaw" && (self.gateway.is_some() || self.agent.is_some()) {
+            wrong("gateway and agent belong to provider = \"openclaw\"".into());
+        }
+        if (self.protocol == Protocol::Acp) != (self.provider == "acp") && self.provider != "docker" {
+            wrong("provider = \"acp\" and protocol = \"acp\" go together".into());
         }
         if self.stop.grace_ms > MAX_GRACE_MS {
             wrong(format!("stop.grace_ms {} is over {MAX_GRACE_MS} (10 minutes)", self.stop.grace_ms));

@@ -18,8 +18,9 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bus_schema::{
-    Attention, Capability, Delivery, EndReport, InjectMode, MessageId, MessageKind, Metadata, Operator, ProviderName,
-    Role, SessionId, Status, StatusSource, TerminalSize, TerminalSnapshot, Timestamp, Turn,
+    Answer, Attention, Capability, Connection, ConnectionTest, Delivery, EndReport, InjectMode, MessageId, MessageKind,
+    Metadata, Operator, ProviderName, Role, SessionId, Status, StatusSource, TerminalSize, TerminalSnapshot, Timestamp,
+    Turn,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,43 @@ pub trait AgentProvider: Send + Sync + 'static {
     /// As [`pause`](Self::pause).
     async fn kill(&self, id: &SessionId, by: &Operator) -> Result<EndReport, ProviderError>;
 
+    /// Answers a request of the session: the message that asked, and what is answered. Asked again with the same
+    /// request, it changes nothing. What was answered, and by whom, is told as a message; that the request is closed,
+    /// also where somebody else answered it, by [`News::Attention`].
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause); [`ProviderError::WrongState`] if the request is not open any more,
+    /// [`ProviderError::Invalid`] for an option that it does not offer.
+    async fn answer(
+        &self,
+        id: &SessionId,
+        request: &MessageId,
+        answer: &Answer,
+        by: &Operator,
+    ) -> Result<(), ProviderError> {
+        let _ = (request, answer, by);
+        self.session(id).await?;
+        Err(ProviderError::NotCapable { capability: Capability::Approve, reason: "its runtime asks nothing".into() })
+    }
+
+    /// Takes over all connections that are set up for this runtime from afar, in place of those before. Sessions of a
+    /// connection that is not among them any more stay, and are out of reach.
+    ///
+    /// # Errors
+    /// [`ProviderError::Invalid`] if this runtime takes none.
+    async fn configure(&self, connections: Vec<Connection>) -> Result<(), ProviderError> {
+        if connections.is_empty() { Ok(()) } else { Err(takes_no_connections(&self.name())) }
+    }
+
+    /// Tries a connection, and keeps nothing of it.
+    ///
+    /// # Errors
+    /// [`ProviderError::Invalid`] if this runtime takes none. That it does not work is no error.
+    async fn test(&self, connection: Connection) -> Result<ConnectionTest, ProviderError> {
+        drop(connection);
+        Err(takes_no_connections(&self.name()))
+    }
+
     /// Types bytes into the session's terminal, as a person would.
     ///
     /// # Errors
@@ -136,6 +174,10 @@ pub trait AgentProvider: Send + Sync + 'static {
     /// # Errors
     /// [`ProviderError::UnknownSession`], [`ProviderError::WrongState`] while it lives.
     async fn forget(&self, id: &SessionId) -> Result<(), ProviderError>;
+}
+
+fn takes_no_connections(name: &ProviderName) -> ProviderError {
+    ProviderError::Invalid(format!("the provider {name} takes no connections: it finds its runtime on its own machine"))
 }
 
 /// A place in the ordered sequence of what happens in a session. Opaque: only its order counts, and it grows.

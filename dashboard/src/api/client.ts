@@ -4,7 +4,11 @@ import { api, type SessionVerb } from '../routes.ts';
 import { ApiError, refusal } from './errors.ts';
 import type {
   ActReply,
+  AgentProvider,
+  AgentProviderInput,
+  AnswerRequest,
   AuditRow,
+  ConnectionTest,
   InjectReply,
   InjectRequest,
   Json,
@@ -26,7 +30,7 @@ const KILL_ALL_DEADLINE_MS = 120_000;
 export const MESSAGES_LIMIT_MAX = 500;
 
 export interface CallOptions {
-  method?: 'GET' | 'POST' | 'PUT';
+  method?: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   body?: unknown;
   deadlineMs?: number;
   signal?: AbortSignal;
@@ -87,6 +91,8 @@ export class HubClient {
 
   inject = (id: string, body: InjectRequest): Promise<InjectReply> =>
     this.#json(api.inject(id), { method: 'POST', body });
+  answer = (id: string, body: AnswerRequest): Promise<ActReply> =>
+    this.#json(api.answer(id), { method: 'POST', body });
   act = (id: string, verb: SessionVerb): Promise<ActReply> => this.#json(api.act(id, verb), { method: 'POST' });
   killAll = async (provider: string | null): Promise<KillAllResult[]> =>
     (
@@ -111,6 +117,17 @@ export class HubClient {
   audit = (query: Parameters<typeof api.audit>[0]): Promise<{ entries: AuditRow[]; hasMore: boolean }> =>
     this.#json(api.audit(query));
   nodes = async (): Promise<NodeInfo[]> => (await this.#json<{ nodes: NodeInfo[] }>(api.nodes())).nodes;
+
+  agentProviders = async (): Promise<AgentProvider[]> =>
+    (await this.#json<{ agentProviders: AgentProvider[] }>(api.agentProviders())).agentProviders;
+  createAgentProvider = async (body: AgentProviderInput): Promise<AgentProvider> =>
+    (await this.#json<{ agentProvider: AgentProvider }>(api.agentProviders(), { method: 'POST', body })).agentProvider;
+  updateAgentProvider = async (id: string, body: Partial<AgentProviderInput>): Promise<AgentProvider> =>
+    (await this.#json<{ agentProvider: AgentProvider }>(api.agentProvider(id), { method: 'PATCH', body })).agentProvider;
+  deleteAgentProvider = (id: string): Promise<void> => this.#send(api.agentProvider(id), { method: 'DELETE' });
+  /** Has the node try it: one that is kept (`id`) with what is given, or a new one. */
+  testAgentProvider = (body: Partial<AgentProviderInput> & { id?: string }): Promise<ConnectionTest> =>
+    this.#json(api.agentProviderTest(), { method: 'POST', body });
 
   async #send(path: string, options: CallOptions = {}): Promise<void> {
     await this.#call(path, options);

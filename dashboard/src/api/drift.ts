@@ -39,7 +39,13 @@ export type Checked = [
   Reads<Ours.Me, Received<Hub['Me']>>,
   Reads<Ours.ActReply, Received<Hub['Acted']>>,
   Reads<Ours.InjectReply, Received<Hub['Injected']>>,
+  Reads<Ours.AgentProvider, Received<Hub['AgentProviderView']>>,
+  Reads<Ours.ConnectionTest, Received<Hub['ConnectionTest']>>,
   Reads<Ours.KillAllResult, Received<Hub['KillResult']>>,
   Sends<Hub['SpawnBody'], Ours.SpawnRequest>,
   Sends<Hub['InjectBody'], Ours.InjectRequest>,
+  Sends<Hub['AnswerBody'], Ours.AnswerRequest>,
+  Sends<Hub['NewAgentProvider'], Ours.AgentProviderInput>,
+  Sends<Hub['AgentProviderChanges'], Ours.AgentProviderInput>,
+  Sends<Hub['TestBody'], Ours.AgentProviderInput & { id: string }>,
 ];

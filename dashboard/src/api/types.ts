@@ -28,6 +28,25 @@ export interface Attention {
   kind: AttentionKind;
   text: string;
   since: string;
+  /** What can be answered from here: the oldest open request. */
+  request?: Asked;
+}
+
+export type OptionKind = Open<'allowOnce' | 'allowAlways' | 'rejectOnce' | 'rejectAlways' | 'choice'>;
+
+/** A request of an agent that waits for an answer: for leave, or for words. */
+export interface Asked {
+  /** The message that asks. */
+  requestId: string;
+  /** In the agent's own words and order. */
+  options: AnswerOption[];
+  takesText?: boolean;
+}
+
+export interface AnswerOption {
+  optionId: string;
+  label: string;
+  kind: OptionKind;
 }
 
 export interface Session {
@@ -163,6 +182,10 @@ export interface NodeInfo {
   providers: ProviderState[];
   profiles: ProfileInfo[];
   load: Load;
+  /** Absent at nodes that are too old to be set up from afar. */
+  sealKey?: string;
+  /** Number of the settings it has. */
+  settingsRev?: number;
   online: boolean;
   lastSeen: string;
 }
@@ -201,6 +224,45 @@ export interface InjectRequest {
 export interface InjectReply {
   messageId: string;
   delivery: Delivery;
+}
+
+export interface AnswerRequest {
+  requestId: string;
+  optionId?: string;
+  text?: string;
+}
+
+/** How a runtime of a node is reached. Its credentials are never told. */
+export interface AgentProvider {
+  id: string;
+  name: string;
+  provider: string;
+  node: string;
+  gatewayUrl: string;
+  isActive: boolean;
+  hasCredentials: boolean;
+  credentialsState: Open<'none' | 'kept' | 'unreadable'>;
+  createdAt: string;
+  updatedAt: string;
+  rev: number;
+  delivery: Open<'applied' | 'pending' | 'upgrade' | 'failed'>;
+  deliveryDetail?: string;
+  health?: { healthy: boolean; error?: string };
+}
+
+/** What a person says of an agent provider; credentials that are absent stay as they are. */
+export interface AgentProviderInput {
+  name: string;
+  provider: string;
+  node: string;
+  gatewayUrl: string;
+  credentials?: string;
+  isActive: boolean;
+}
+
+export interface ConnectionTest {
+  verdict: Open<'ok' | 'unreachable' | 'tls' | 'notARuntime' | 'unauthorized' | 'forbidden' | 'version' | 'failed'>;
+  message: string;
 }
 
 export interface SpawnRequest {

@@ -9,7 +9,9 @@ import { HubStream, type Connection, type TerminalPiece } from '../api/stream.ts
 import type { Session, SpawnRequest, StreamEvent } from '../api/types.ts';
 import { api } from '../routes.ts';
 import { AccountStore } from './account.svelte.ts';
+import { AgentProviders } from './agent-providers.svelte.ts';
 import { Actions } from './actions.ts';
+import { Answers } from './answers.svelte.ts';
 import { Clock } from './clock.svelte.ts';
 import { Confirm } from './confirm.svelte.ts';
 import { Conversation } from './conversation.svelte.ts';
@@ -45,6 +47,8 @@ export class Mission {
   readonly layout: LayoutStore;
   readonly sends: Sends;
   readonly actions: Actions;
+  readonly answers: Answers;
+  readonly agentProviders: AgentProviders;
   #lookups = $state.raw<ReadonlyMap<string, Lookup>>(new Map());
   /** Sessions that were started here and whose terminal has not been shown yet. */
   readonly #started = new Set<string>();
@@ -58,6 +62,8 @@ export class Mission {
     this.layout = new LayoutStore(this.client, (error) => this.toasts.error('Your layout could not be kept', error));
     this.sends = new Sends(this.client);
     this.actions = new Actions(this.client, this.fleet, this.toasts, this.confirm);
+    this.answers = new Answers(this.client, (session) => this.fleet.learn([session]));
+    this.agentProviders = new AgentProviders(this.client);
     this.#stream = new HubStream({
       open: (path, signal) => this.client.openStream(path, signal),
       path: api.stream,
@@ -123,8 +129,9 @@ export class Mission {
     return isSilent && protocol === 'terminal' && session.provider === 'pty' ? 'terminal' : 'conversation';
   }
 
-  /** Opens a panel for a session, if there is room. */
+  /** Opens a panel for a session, if there is room, and shows the panels. */
   openPanel(id: string, view: PanelView): void {
+    if (this.router.page.name === 'settings') this.router.go({ name: 'grid' });
     if (this.layout.open(id, view)) return;
     this.toasts.show('info', `${PANELS_MAX} panels are open`, 'Close one to open another.');
   }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Capability, Session, Status } from '../api/types.ts';
-import { fleetLeave, leave } from './permissions.ts';
+import { answerLeave, fleetLeave, leave } from './permissions.ts';
 import { makeSession } from './testing.ts';
 
 const WRITES: Capability[] = ['inject', 'pause', 'resume', 'terminate', 'kill', 'input', 'resize', 'approve'];
@@ -13,6 +13,7 @@ describe('permissions', () => {
       for (const capability of WRITES) expect(leave(role, able(), capability)).toEqual({ state: 'absent' });
       expect(fleetLeave(role, 'spawn')).toEqual({ state: 'absent' });
       expect(fleetLeave(role, 'killAll')).toEqual({ state: 'absent' });
+      expect(fleetLeave(role, 'configure')).toEqual({ state: 'absent' });
     }
   });
 
@@ -21,6 +22,18 @@ describe('permissions', () => {
       for (const capability of WRITES) expect(leave(role, able(), capability)).toEqual({ state: 'allowed' });
       expect(fleetLeave(role, 'killAll')).toEqual({ state: 'allowed' });
     }
+  });
+
+  it('let only admins configure', () => {
+    expect(fleetLeave('operator', 'configure')).toEqual({ state: 'absent' });
+    expect(fleetLeave('admin', 'configure')).toEqual({ state: 'allowed' });
+  });
+
+  it('show answers to everybody, and say why one may not give them', () => {
+    expect(answerLeave('operator', able())).toEqual({ state: 'allowed' });
+    expect(answerLeave('observer', able())).toMatchObject({ state: 'disabled', reason: /observer.*ask an operator/ });
+    expect(answerLeave('operator', able({ capabilities: [] }))).toMatchObject({ state: 'disabled', reason: /from here/ });
+    expect(answerLeave('operator', able({ stale: true }))).toMatchObject({ state: 'disabled', reason: /away/ });
   });
 
   it('disable what the session cannot, with its own reason if it gives one', () => {

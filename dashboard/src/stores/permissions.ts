@@ -11,7 +11,7 @@ export type Leave =
   /** Not offered at all. */
   | { state: 'absent' };
 
-export type FleetControl = 'spawn' | 'killAll';
+export type FleetControl = 'spawn' | 'killAll' | 'configure';
 
 /** True for roles that may change anything. An unknown role may not. */
 export function mayWrite(role: UserRole): boolean {
@@ -23,6 +23,8 @@ export function fleetLeave(role: UserRole, control: FleetControl): Leave {
     case 'spawn':
     case 'killAll':
       return mayWrite(role) ? { state: 'allowed' } : { state: 'absent' };
+    case 'configure':
+      return role === 'admin' ? { state: 'allowed' } : { state: 'absent' };
   }
 }
 
@@ -34,6 +36,7 @@ const LACKS: Record<string, string> = {
   kill: 'this runtime cannot kill a session',
   input: 'nothing can be typed into this terminal',
   resize: 'the size of this terminal is fixed',
+  approve: 'this agent cannot be answered from here',
 };
 
 /** Whether a user of `role` can use `capability` on the session now. */
@@ -45,6 +48,13 @@ export function leave(role: UserRole, session: Session, capability: Capability):
     return { state: 'disabled', reason: notCapable(session, capability) };
   }
   return { state: 'allowed' };
+}
+
+/** As `leave`, for answering what a session asks. What it asks is shown to all, so the answers are too: disabled, with
+ *  the reason. */
+export function answerLeave(role: UserRole, session: Session): Exclude<Leave, { state: 'absent' }> {
+  const may = leave(role, session, 'approve');
+  return may.state === 'absent' ? { state: 'disabled', reason: `your role, ${role}, may not answer; ask an operator` } : may;
 }
 
 function notCapable(session: Session, capability: Capability): string {

@@ -1,6 +1,6 @@
 // Makers of plain records for tests.
 
-import type { Message, NodeInfo, Session } from '../api/types.ts';
+import type { AgentProvider, Message, NodeInfo, Session } from '../api/types.ts';
 
 const AT = '2026-01-01T00:00:00Z';
 
@@ -53,6 +53,24 @@ export function makeNode(node: string, more: Partial<NodeInfo> = {}): NodeInfo {
     load: { sessions: 0, outboxRecords: 0, outboxBytes: 0, dropped: 0, load1: 0, rssBytes: 0 },
     online: true,
     lastSeen: AT,
+    ...more,
+  };
+}
+
+export function makeAgentProvider(id: string, more: Partial<AgentProvider> = {}): AgentProvider {
+  return {
+    id,
+    name: `gateway ${id}`,
+    provider: 'openclaw',
+    node: 'node-1',
+    gatewayUrl: 'ws://127.0.0.1:18789/',
+    isActive: true,
+    hasCredentials: true,
+    credentialsState: 'kept',
+    createdAt: AT,
+    updatedAt: AT,
+    rev: 1,
+    delivery: 'applied',
     ...more,
   };
 }

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bus_schema::{BusRole, NodeId, WorkspaceId};
+use bus_schema::{BusRole, NodeId, Secret, WorkspaceId};
 use nkeys::{KeyPair, KeyPairType};
 
 use crate::clock::now_s;
 use crate::command_key::CommandKey;
 use crate::error::IdentityError;
 use crate::jwt::Claims;
-use crate::secret::Secret;
 use crate::server::ServerConfig;
 use crate::state::{State, User, Workspace};
 use crate::{claims, files};

@@ -40,12 +40,11 @@ mod error;
 mod files;
 mod identity;
 mod jwt;
-mod secret;
 mod server;
 mod state;
 
+pub use bus_schema::Secret;
 pub use command_key::CommandKey;
 pub use error::IdentityError;
 pub use identity::{ACCOUNT_UPDATE_SUBJECT, AccountUpdate, Credentials, HUB_NAME, Identity, READER_NAME};
-pub use secret::Secret;
 pub use server::ServerConfig;

@@ -1,9 +1,9 @@
-//! Stepping in: messages, pause, resume, terminate, kill, kill-all.
+//! Stepping in: messages, answers, pause, resume, terminate, kill, kill-all.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json as Reply};
-use bus_schema::{Delivery, EndReport, InjectMode, MessageId, ProviderName, Session, SessionId, limits};
+use bus_schema::{Answer, Delivery, EndReport, InjectMode, MessageId, ProviderName, Session, SessionId, limits};
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
@@ -13,6 +13,8 @@ use crate::actions::{Ask, Asker, KillResult, keyed_message_id, new_message_id};
 
 /// Longest idempotency key.
 const KEY_MAX: usize = 256;
+/// Longest name of an option.
+const OPTION_MAX: usize = 1024;
 /// What has to be typed to kill everything (R37).
 const KILL_ALL: &str = "KILL ALL";
 
@@ -39,6 +41,18 @@ pub(super) struct Injected {
     message_id: MessageId,
     /// How far it has come.
     delivery: Delivery,
+}
+
+/// The answer to what a session asks.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct AnswerBody {
+    /// The message that asks: `attention.request.requestId` of the session.
+    request_id: String,
+    /// One of the options it offers.
+    option_id: Option<String>,
+    /// Words, where it takes some, or why not. At most 256 KiB.
+    text: Option<String>,
 }
 
 /// A session after an action.
@@ -138,6 +152,33 @@ pub(super) async fn inject(
     Json(body): Json<InjectBody>,
 ) -> Result<(StatusCode, Reply<Injected>), ApiError> {
     do_inject(&app, asker, id, body).await
+}
+
+/// Answer what a session asks: a choice among its options, or words where it takes some.
+#[utoipa::path(post, path = "/api/mission-control/sessions/{id}/answer", tag = "actions",
+    params(("id" = String, Path)), request_body = AnswerBody, responses(
+        (status = 200, body = Acted), (status = 404, body = super::error::ErrorBody),
+        (status = 409, body = super::error::ErrorBody), (status = 422, body = super::error::ErrorBody)))]
+pub(super) async fn answer(
+    State(app): State<Shared>,
+    Extension(asker): Extension<Asker>,
+    InPath(id): InPath,
+    Json(body): Json<AnswerBody>,
+) -> Result<Reply<Acted>, ApiError> {
+    let request = MessageId::new(&body.request_id).map_err(|e| ApiError::invalid(format!("requestId: {e}")))?;
+    let text = body.text.filter(|text| !text.is_empty());
+    if body.option_id.is_none() && text.is_none() {
+        return Err(ApiError::invalid("an answer needs optionId or text"));
+    }
+    if body.option_id.as_ref().is_some_and(|o| o.is_empty() || o.len() > OPTION_MAX) {
+        return Err(ApiError::invalid(format!("optionId must be 1 to {OPTION_MAX} bytes")));
+    }
+    let size = text.as_ref().map_or(0, String::len);
+    if size > limits::MAX_CONTENT_BYTES {
+        let limit = limits::MAX_CONTENT_BYTES;
+        return Err(ApiError::too_large(format!("text of {size} bytes is over the limit of {limit}")));
+    }
+    act(&app, asker, id, Ask::Answer { request, answer: Answer { option_id: body.option_id, text } }).await
 }
 
 /// Freeze a session: answered when it is proven.

@@ -84,7 +84,7 @@ pub(super) async fn login(
     };
     app.audit.note(deed("signIn", user, id.0), result).await?;
     let signed_in = signed_in?;
-    Ok((StatusCode::NO_CONTENT, [set_cookie(signed_in.token.reveal(), signed_in.max_age_s)?]))
+    Ok((StatusCode::NO_CONTENT, [set_cookie(signed_in.token.expose(), signed_in.max_age_s)?]))
 }
 
 /// Sign out: ends this sign-in for good.

@@ -8,6 +8,7 @@ use hub_store::StoreError;
 use serde::Serialize;
 
 use crate::actions::ActionError;
+use crate::agent_providers::AgentProviderError;
 use crate::audit::AuditError;
 use crate::authn::AuthnError;
 use crate::bus::{BusError, CommandError};
@@ -161,6 +162,7 @@ impl From<JournalError> for ApiError {
             JournalError::Bus(error) => error.into(),
             JournalError::Store(error) => error.into(),
             JournalError::Encode(_) => Self::internal(&error),
+            JournalError::Behind => Self::away("storeBehind", error.to_string(), &error),
         }
     }
 }
@@ -213,6 +215,26 @@ impl From<ActionError> for ApiError {
             ActionError::Store(inner) => inner.into(),
             ActionError::Id(inner) => Self::internal(&inner),
             ActionError::Ending => Self::away("ending", error.to_string(), &error),
+        }
+    }
+}
+
+impl From<AgentProviderError> for ApiError {
+    fn from(error: AgentProviderError) -> Self {
+        let conflict = |code: &str| Self::new(StatusCode::CONFLICT, code, error.to_string());
+        match error {
+            AgentProviderError::NotFound(_) => Self::not_found(error.to_string()),
+            AgentProviderError::Taken(_) => conflict("nameTaken"),
+            AgentProviderError::TooMany => conflict("tooMany"),
+            AgentProviderError::NodeTooOld(_) => conflict("nodeTooOld"),
+            AgentProviderError::Secrets { .. } => conflict("credentialsUnreadable"),
+            AgentProviderError::Invalid(text) => Self::invalid(text),
+            AgentProviderError::Seal { .. } | AgentProviderError::Encode(_) => Self::internal(&error),
+            AgentProviderError::Journal(inner) => inner.into(),
+            AgentProviderError::Store(inner) => inner.into(),
+            AgentProviderError::Audit(inner) => inner.into(),
+            AgentProviderError::Action(inner) => inner.into(),
+            AgentProviderError::Ending => Self::away("ending", error.to_string(), &error),
         }
     }
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config, DirectGetErrorKind, DiscardPolicy, Republish, StorageType};
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::stream::{
+    Config, DirectGetErrorKind, DiscardPolicy, RawMessageErrorKind, Republish, StorageType,
+};
 use bus_schema::jetstream::{self as spec, ConsumerSpec, StreamSpec};
 use bus_schema::{SCHEMA_VERSION, Timestamp, header};
 
@@ -19,6 +21,26 @@ pub const JOURNAL_SUBJECTS: &str = "mosaic.hub.v1.record.>";
 /// The subject of a record of the hub's own.
 pub fn journal_subject(table: &str, key: &str) -> String {
     format!("mosaic.hub.v1.record.{table}.{key}")
+}
+
+/// Makes the server compare the last sequence of these subjects instead of the message's own (nats-server 2.11,
+/// `JSExpectedLastSubjSeqSubj`).
+const EXPECTED_AMONG: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+
+/// What a message must be the next one behind.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    /// The last sequence we know; 0 for none.
+    pub seq: u64,
+    /// Of which subjects; the message's own if absent.
+    pub among: Option<String>,
+}
+
+impl Behind {
+    /// The last message of the same subject.
+    pub fn own(seq: u64) -> Self {
+        Self { seq, among: None }
+    }
 }
 
 /// A stream that the hub reads.
@@ -85,7 +107,9 @@ impl Bus {
         }
         let journal = Config {
             name: JOURNAL_STREAM.into(),
-            description: Some("the hub's own records: people, roles, sign-ins, layouts".into()),
+            description: Some(
+                "the hub's own records: people, roles, sign-ins, layouts, what is set up for runtimes".into(),
+            ),
             subjects: vec![JOURNAL_SUBJECTS.into()],
             max_messages_per_subject: 1,
             storage: StorageType::File,
@@ -170,14 +194,25 @@ impl Bus {
             Err(e) if matches!(e.kind(), DirectGetErrorKind::NotFound) => return Ok(None),
             Err(e) => return Err(BusError::Refused { doing, detail: e.to_string() }),
         };
-        let millis = message.time.unix_timestamp_nanos() / 1_000_000;
-        Ok(Some(Stored {
-            seq: message.sequence,
-            subject: message.subject.to_string(),
-            schema: message.headers.get(header::SCHEMA).map(|v| v.as_str().to_owned()),
-            payload: message.payload,
-            at: Timestamp::from_millis(i64::try_from(millis).unwrap_or_default()),
-        }))
+        Ok(Some(stored(message)))
+    }
+
+    /// Sequence and content of the last message on any subject that a filter (with wildcards) matches. Asked of the
+    /// stream's leader, so that it is the last one for certain.
+    ///
+    /// # Errors
+    /// [`BusError`].
+    pub async fn last_among(&self, stream: StreamName, filter: &str) -> Result<Option<Stored>, BusError> {
+        let doing = format!("reading the last message of {filter}");
+        self.need_connection(&doing)?;
+        let handle = self.ask(&doing, self.context(stream).get_stream_no_info(stream.as_str())).await?;
+        let asked = tokio::time::timeout(API_DEADLINE, handle.get_last_raw_message_by_subject(filter)).await;
+        let message = match asked.map_err(|_| BusError::Away { doing: doing.clone() })? {
+            Ok(message) => message,
+            Err(e) if matches!(e.kind(), RawMessageErrorKind::NoMessageFound) => return Ok(None),
+            Err(e) => return Err(BusError::Refused { doing, detail: e.to_string() }),
+        };
+        Ok(Some(stored(message)))
     }
 
     /// The message at a sequence of a stream, if it is still there.
@@ -189,8 +224,7 @@ impl Bus {
         Ok(reader.next_batch(1).await?.pop())
     }
 
-    /// Publishes to a stream and waits for its ack; only if the last message of that subject is the one at sequence
-    /// `behind` (0 for none). With a `ttl` the stream forgets it after that time. Returns the new sequence.
+    /// Publishes to a stream and waits for its ack; only if nothing came behind what we know ([`Behind`]). With a `ttl` the stream forgets it after that time. Returns the new sequence.
     ///
     /// # Errors
     /// [`BusError::Conflict`] if it is not; [`BusError::Away`] if there was no ack: then the message may be stored
@@ -201,7 +235,7 @@ impl Bus {
         subject: String,
         id: &str,
         payload: Vec<u8>,
-        behind: u64,
+        behind: Behind,
         ttl: Option<Duration>,
     ) -> Result<u64, BusError> {
         let doing = format!("publishing to {subject}");
@@ -211,7 +245,11 @@ impl Bus {
             .header(header::CONTENT_TYPE, header::MSGPACK)
             .header(header::SCHEMA, SCHEMA_VERSION.to_string().as_str())
             .message_id(id)
-            .expected_last_subject_sequence(behind);
+            .expected_last_subject_sequence(behind.seq);
+        let message = match behind.among {
+            Some(filter) => message.header(EXPECTED_AMONG, filter.as_str()),
+            None => message,
+        };
         let message = match ttl {
             Some(ttl) => message.ttl(ttl),
             None => message,
@@ -239,6 +277,17 @@ impl Bus {
         asked
             .map_err(|_| BusError::Away { doing: doing.to_owned() })?
             .map_err(|e| BusError::Refused { doing: doing.to_owned(), detail: e.to_string() })
+    }
+}
+
+fn stored(message: StreamMessage) -> Stored {
+    let millis = message.time.unix_timestamp_nanos() / 1_000_000;
+    Stored {
+        seq: message.sequence,
+        subject: message.subject.to_string(),
+        schema: message.headers.get(header::SCHEMA).map(|v| v.as_str().to_owned()),
+        payload: message.payload,
+        at: Timestamp::from_millis(i64::try_from(millis).unwrap_or_default()),
     }
 }
 

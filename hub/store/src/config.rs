@@ -1,30 +1,9 @@
 //! Where the store is and how much it may use.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A text that cannot be printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// Gives it out, to the one place that needs it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
+use bus_schema::Secret;
 
 /// Where the store is.
 #[derive(Clone, Debug)]
@@ -71,15 +50,5 @@ impl StoreConfig {
             block_cache_bytes: 64 * 1024 * 1024,
             deadline: Duration::from_secs(20),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_not_shown() {
-        assert_eq!(format!("{:?}", Secret::new("s3")), "Secret(…)");
     }
 }

@@ -73,7 +73,7 @@ impl Store {
             }
             StoreLocation::Memory => (embedded("mem://", config).await.map_err(open)?, None),
             StoreLocation::Remote { url, namespace, database, user, password } => {
-                let connect = remote(url, namespace, database, user, password.reveal());
+                let connect = remote(url, namespace, database, user, password.expose());
                 let late = |_| open(format!("no answer within {} s", config.deadline.as_secs()).into());
                 let db = tokio::time::timeout(config.deadline, connect).await.map_err(late)?.map_err(open)?;
                 (Engine::Remote(db), None)

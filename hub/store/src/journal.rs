@@ -1,17 +1,17 @@
-//! The hub's own records: people, their roles, their sign-ins, their layouts.
+//! The hub's own records: people, their roles, their sign-ins, their layouts, and what is set up for runtimes.
 //!
 //! A record is written whole, with a number that grows ([`Record::rev`]); the higher number wins, at write and at
 //! replay, by the same code ([`Store::apply_records`]). A record that was deleted stays as a row without content, so
 //! that a replay cannot bring it back.
 
-use bus_schema::{Timestamp, UserId, WorkspaceId};
+use bus_schema::{NodeId, ProviderName, Timestamp, UserId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use surrealdb::types::Value;
 
 use crate::db::Store;
 use crate::error::StoreError;
 use crate::ingest::{Cursor, cursor_row};
-use crate::value::{Reader, Row, id1, id2, json, list, number, row, text, time};
+use crate::value::{Reader, Row, document, id1, id2, json, list, number, row, text, time};
 
 /// One record of the hub's own, as it stands in its journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub enum RecordBody {
     SignIn(SignIn),
     /// A person's panels.
     Layout(Layout),
+    /// How a runtime is reached.
+    AgentProvider(AgentProvider),
 }
 
 /// A person.
@@ -98,10 +100,68 @@ pub struct Layout {
     pub document: serde_json::Value,
 }
 
+/// How a runtime of a node is reached. A record that was deleted keeps its id and [`nodes`](Self::nodes) only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentProvider {
+    /// For ever.
+    pub id: String,
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// For people; unique in its workspace.
+    pub name: String,
+    /// The runtime.
+    pub provider: ProviderName,
+    /// The node that runs it.
+    pub node: NodeId,
+    /// Where it is. Never with a token in it.
+    pub gateway_url: String,
+    /// False: it is kept and not used.
+    pub is_active: bool,
+    /// What lets us in, sealed under a key that is not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Sealed>,
+    /// Every node it ever was on: what a node is told changes with each of these records.
+    #[serde(default)]
+    pub nodes: Vec<NodeId>,
+    /// Since when it is kept.
+    pub created_at: Timestamp,
+    /// When it was changed last.
+    pub updated_at: Timestamp,
+}
+
+/// A text that only the owner of a key can read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sealed {
+    /// Name of the key.
+    pub key: String,
+    /// Nonce and ciphertext, in base64.
+    pub text: String,
+}
+
+/// A record of [`AgentProvider`] as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentProviderRow {
+    /// What it says.
+    pub body: AgentProvider,
+    /// Its number.
+    pub rev: u64,
+    /// True if it was taken away.
+    pub deleted: bool,
+}
+
 /// The tables of all records.
-const TABLES: [&str; 4] = ["user", "membership", "sign_in", "layout"];
+const TABLES: [&str; 5] = ["user", "membership", "sign_in", "layout", AGENT_PROVIDERS];
+/// The table of [`AgentProvider`].
+const AGENT_PROVIDERS: &str = "agent_provider";
 
 impl Record {
+    /// The places of all records of [`AgentProvider`] in a workspace, as a filter of keys.
+    pub fn agent_providers_of(workspace: &WorkspaceId) -> (&'static str, String) {
+        (AGENT_PROVIDERS, format!("{workspace}.*"))
+    }
+
     /// Where it belongs: table and key. Records with the same place replace each other.
     pub fn place(&self) -> (&'static str, String) {
         match &self.body {
@@ -109,6 +169,7 @@ impl Record {
             RecordBody::Membership(m) => ("membership", format!("{}.{}", m.workspace, m.user)),
             RecordBody::SignIn(s) => ("sign_in", s.token_hash.clone()),
             RecordBody::Layout(l) => ("layout", format!("{}.{}", l.user, l.workspace)),
+            RecordBody::AgentProvider(a) => (AGENT_PROVIDERS, format!("{}.{}", a.workspace, a.id)),
         }
     }
 
@@ -135,6 +196,11 @@ impl Record {
             RecordBody::Layout(l) => row([
                 ("id", layout_id(&l.user, &l.workspace)),
                 ("document", json(serde_json::json!({ "value": l.document }))),
+            ]),
+            RecordBody::AgentProvider(a) => row([
+                ("id", id2(AGENT_PROVIDERS, a.workspace.as_str(), text(&a.id))),
+                ("workspace", text(a.workspace.as_str())),
+                ("record", document(a)),
             ]),
         };
         fields.insert("rev", number(self.rev));
@@ -258,6 +324,29 @@ impl Store {
         };
         let mut document: serde_json::Value = reader.document("document")?;
         Ok(Some((document.get_mut("value").map(serde_json::Value::take).unwrap_or_default(), rev)))
+    }
+}
+
+impl Store {
+    /// What is set up for the runtimes of a workspace, by id, with what was deleted.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn agent_providers(&self, workspace: &WorkspaceId) -> Result<Vec<AgentProviderRow>, StoreError> {
+        let sql = "SELECT * OMIT id FROM agent_provider WHERE workspace = $workspace";
+        let vars = row([("workspace", text(workspace.as_str()))]);
+        let rows = self.read("reading what is set up for runtimes", sql, vars).await?;
+        let read = |found| {
+            let mut reader = Reader::new(AGENT_PROVIDERS, found);
+            Ok(AgentProviderRow {
+                body: reader.document("record")?,
+                rev: reader.number("rev")?,
+                deleted: reader.flag("deleted")?,
+            })
+        };
+        let mut found = rows.into_iter().flatten().map(read).collect::<Result<Vec<_>, StoreError>>()?;
+        found.sort_by(|a, b| a.body.id.cmp(&b.body.id));
+        Ok(found)
     }
 }
 

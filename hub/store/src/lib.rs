@@ -26,10 +26,10 @@ mod sessions;
 mod value;
 
 pub use audit::AuditFilter;
-pub use config::{Secret, StoreConfig, StoreLocation};
+pub use config::{StoreConfig, StoreLocation};
 pub use db::{Opened, Store};
 pub use error::StoreError;
 pub use ingest::{Cursor, MessageBatch, MessageRow, NodeRow, ParkedRow, ReceiptRow, SessionRow, StateBatch};
-pub use journal::{Layout, Membership, Record, RecordBody, SignIn, User};
+pub use journal::{AgentProvider, AgentProviderRow, Layout, Membership, Record, RecordBody, Sealed, SignIn, User};
 pub use messages::{Head, MessagePage, PageOf};
 pub use sessions::{NodeSeen, SessionFilter};

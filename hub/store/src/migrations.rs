@@ -7,7 +7,8 @@ use crate::error::StoreError;
 use crate::value::{Reader, Row, id1, number, row};
 
 /// Every step, in order. The last number is this program's schema.
-const STEPS: &[(i64, &str)] = &[(1, include_str!("migrations/0001-first.surql"))];
+const STEPS: &[(i64, &str)] =
+    &[(1, include_str!("migrations/0001-first.surql")), (2, include_str!("migrations/0002-agent-providers.surql"))];
 
 /// Brings the store at `place` up to this program's schema.
 pub(crate) async fn run(store: &Store, place: &str) -> Result<(), StoreError> {
@@ -31,4 +32,27 @@ pub(crate) async fn run(store: &Store, place: &str) -> Result<(), StoreError> {
         store.write("noting the schema of the store", "UPSERT $row SET version = $v RETURN NONE", vars).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{StoreConfig, StoreLocation};
+
+    #[tokio::test]
+    async fn every_step_may_be_taken_twice_and_changes_no_row() {
+        let store = Store::open(&StoreConfig::new(StoreLocation::Memory)).await.unwrap().store;
+        let kept = "CREATE agent_provider:['default', 'a'] SET workspace = 'default', record = { id: 'a' }, \
+                    rev = 3, deleted = false";
+        store.write("keeping a row", kept, Row::new()).await.unwrap();
+        for forgotten in ["DELETE migration:`2`", "DELETE migration"] {
+            store.write("forgetting steps", forgotten, Row::new()).await.unwrap();
+            run(&store, "memory").await.unwrap();
+            let read = "SELECT version FROM migration ORDER BY version; SELECT rev FROM agent_provider";
+            let found = store.read("looking", read, Row::new()).await.unwrap();
+            let versions = |row: &Row| Reader::new("migration", row.clone()).number("version").unwrap();
+            assert_eq!(found[0].iter().map(versions).collect::<Vec<_>>(), [1, 2], "{forgotten}");
+            assert_eq!(Reader::new("agent_provider", found[1][0].clone()).number("rev").unwrap(), 3);
+        }
+    }
 }

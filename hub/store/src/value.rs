@@ -111,6 +111,13 @@ impl Reader {
         }
     }
 
+    pub(crate) fn flag(&mut self, field: &str) -> Result<bool, StoreError> {
+        match self.take(field) {
+            Value::Bool(flag) => Ok(flag),
+            other => Err(self.wrong(field, &other)),
+        }
+    }
+
     pub(crate) fn time(&mut self, field: &str) -> Result<Timestamp, StoreError> {
         match self.take(field) {
             Value::Number(Number::Int(n)) => Ok(Timestamp::from_millis(n)),

@@ -302,6 +302,38 @@ async fn the_hubs_own_records_are_whole_and_the_higher_number_wins() {
 }
 
 #[tokio::test]
+async fn what_is_set_up_for_runtimes_stays_where_it_belongs_also_when_it_is_deleted() {
+    let store = memory().await;
+    let made = |workspace: &str, id: &str, rev, deleted| {
+        let body = AgentProvider {
+            id: id.into(),
+            workspace: WorkspaceId::new(workspace).unwrap(),
+            name: format!("{id} {rev}"),
+            provider: ProviderName::new("openclaw").unwrap(),
+            node: node("n1"),
+            gateway_url: "ws://127.0.0.1:1/".into(),
+            is_active: true,
+            sealed: Some(Sealed { key: "k1".into(), text: "AAEC".into() }),
+            nodes: vec![node("n0"), node("n1")],
+            created_at: at(0),
+            updated_at: at(1),
+        };
+        Record { rev, deleted, body: RecordBody::AgentProvider(body) }
+    };
+    let records = [made("default", "b", 5, false), made("default", "a", 7, true), made("other", "c", 9, false)];
+    for _ in 0..2 {
+        store.apply_records(&records, None).await.unwrap();
+        store.apply_records(&[made("default", "a", 6, false)], None).await.unwrap();
+    }
+    let found = store.agent_providers(&workspace()).await.unwrap();
+    let brief: Vec<_> = found.iter().map(|r| (r.body.name.as_str(), r.rev, r.deleted)).collect();
+    assert_eq!(brief, [("a 7", 7, true), ("b 5", 5, false)]);
+    let RecordBody::AgentProvider(sent) = &records[0].body else { unreachable!() };
+    assert_eq!(found[1].body, *sent);
+    assert_eq!(records[0].place(), ("agent_provider", "default.b".to_owned()));
+}
+
+#[tokio::test]
 async fn writers_of_the_same_rows_do_not_lose_anything() {
     let store = memory().await;
     let mut tasks = tokio::task::JoinSet::new();

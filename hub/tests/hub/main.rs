@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod agent_providers;
+mod answer;
 mod support;
 
 use std::collections::BTreeMap;
@@ -356,10 +358,6 @@ async fn garbage_in_the_hubs_own_streams_stops_nothing() {
         assert_eq!(numbers, (1..=numbers[0]).rev().collect::<Vec<_>>(), "no gap");
         assert!(numbers[0] > before);
     }
-}
-
-fn done(command: &Command) -> CommandReply {
-    CommandReply::with(Some(command.command_id.clone()), Outcome::Done)
 }
 
 #[tokio::test]

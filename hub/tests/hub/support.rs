@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::Command as Program;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
 use bus_schema::*;
 use futures::StreamExt;
+use nkeys::XKey;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use testkit::{Bus, NatsServer, Person, Process, wait_until};
@@ -115,9 +117,20 @@ impl Stack {
 
     pub async fn node(&mut self, name: &str) -> Node {
         let bus = self.nats.node(name).await.unwrap();
-        let node = Node { bus, name: NodeId::new(name).unwrap(), commands: Arc::default() };
+        let (name, key) = (NodeId::new(name).unwrap(), Arc::new(XKey::new()));
+        let node = Node { bus, name, commands: Arc::default(), key, settings_rev: Arc::default() };
         node.state("up").await;
         node
+    }
+
+    /// Waits until the hub knows a node.
+    pub async fn knows(&self, person: &Person, node: &Node) {
+        wait_until("the node is known", WAIT, async || {
+            let nodes = person.get("/api/nodes").await.unwrap();
+            nodes["nodes"].as_array().unwrap().iter().any(|n| n["node"] == node.name.as_str() && n["online"] == true)
+        })
+        .await
+        .unwrap();
     }
 }
 
@@ -126,6 +139,21 @@ pub struct Node {
     pub bus: Bus,
     pub name: NodeId,
     pub commands: Arc<Mutex<Vec<Command>>>,
+    /// What is secret comes sealed for this.
+    pub key: Arc<XKey>,
+    /// What it says of the settings it has.
+    pub settings_rev: Arc<AtomicU64>,
+}
+
+pub fn done(command: &Command) -> CommandReply {
+    CommandReply::with(Some(command.command_id.clone()), Outcome::Done)
+}
+
+/// Opens what is sealed for a key: the sender's public key as text, then the box.
+pub fn unseal<T: serde::de::DeserializeOwned>(key: &XKey, sealed: &[u8]) -> T {
+    let (sender, sealed) = sealed.split_at(56);
+    let sender = XKey::from_public_key(std::str::from_utf8(sender).unwrap()).unwrap();
+    decode(&key.open(sealed, &sender).unwrap(), None).unwrap()
 }
 
 impl Node {
@@ -143,11 +171,22 @@ impl Node {
     }
 
     pub async fn state(&self, status: &str) {
+        self.tell(status, Some(self.key.public_key())).await;
+    }
+
+    /// As a node of a version that takes no settings.
+    pub async fn state_of_old(&self) {
+        self.tell("up", None).await;
+    }
+
+    async fn tell(&self, status: &str, seal_key: Option<String>) {
         let now = hub::clock::now();
         let state = json!({
             "workspace": "default", "node": self.name, "version": "0.1.0", "status": status,
             "host": {"hostname": "h", "os": "linux", "arch": "x86_64", "cpus": 2}, "bootId": "b", "incarnation": "i",
             "startedAt": now, "timestamp": now, "profiles": [{"name": "counter", "provider": "pty"}],
+            "providers": [{"name": "pty", "healthy": true}, {"name": "openclaw", "healthy": false, "error": "no gateway"}],
+            "sealKey": seal_key, "settingsRev": self.settings_rev.load(Ordering::Acquire),
         });
         let subject = Subject::Node(Self::workspace(), self.name.clone()).to_string();
         let state: NodeState = serde_json::from_value(state).unwrap();

@@ -144,6 +144,7 @@ mod tests {
             pause_first: false,
             data: None,
             size: None,
+            answer: None,
         };
         change(&mut command);
         command

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use bus_schema::{Capability, CommandReply, Delivery, EndReport, Operator, Outcome, RefusalCode, Spawn, Status, Verb};
 use providers::{OperatorMessage, ProviderError, SessionInfo, SpawnRequest, clock};
 
-use super::ops::{ACT_DEADLINE, ASK_DEADLINE, Control, Done, ReplyTo, answer, refusal, refused, within};
+use super::ops::{
+    ACT_DEADLINE, ASK_DEADLINE, Control, Done, ReplyTo, answer, not_of_a_session, refusal, refused, within,
+};
 use super::state::Effect;
 use super::{Ask, Feed, SessionError, Task};
 use crate::publisher::chain;
@@ -114,7 +116,8 @@ impl Task {
     pub(super) async fn asked(&mut self, ask: Ask) -> Result<(), SessionError> {
         let Ask { verb, by, reply } = ask;
         let needs = match &verb {
-            Verb::Spawn(_) | Verb::DeliveryState(..) => None,
+            Verb::Spawn(_) | Verb::DeliveryState(..) | Verb::Configure(_) | Verb::TestConnection(_) => None,
+            Verb::Answer(..) => Some(Capability::Approve),
             Verb::Inject { .. } => Some(Capability::Inject),
             Verb::Pause(_) => Some(Capability::Pause),
             Verb::Resume(_) => Some(Capability::Resume),
@@ -182,6 +185,14 @@ impl Task {
                     answer(reply, refusal(RefusalCode::Busy, "the terminal does not take what is typed; try again"));
                 }
             }
+            Verb::Answer(_, request, given) => {
+                let (provider, id) = (self.provider.clone(), self.id.clone());
+                self.ops.push(Box::pin(async move {
+                    let call = provider.answer(&id, &request, &given, &by);
+                    Done::Answered(within(ACT_DEADLINE, "answering the request", call).await, reply)
+                }));
+            }
+            Verb::Configure(_) | Verb::TestConnection(_) => answer(reply, not_of_a_session()),
             Verb::TerminalSnapshot(_) => {
                 let (provider, id) = (self.provider.clone(), self.id.clone());
                 self.ops.push(Box::pin(async move {
@@ -191,6 +202,14 @@ impl Task {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn answered(&mut self, result: Result<(), ProviderError>, reply: ReplyTo) {
+        let told = match result {
+            Ok(()) => CommandReply::with(None, Outcome::Done),
+            Err(error) => refused(&error),
+        };
+        answer(reply, self.with_session(told));
     }
 
     pub(super) fn refuse_ended(&self, reply: ReplyTo) {

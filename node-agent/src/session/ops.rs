@@ -42,6 +42,8 @@ pub enum Done {
     Killed(Operator, Result<EndReport, ProviderError>, ReplyTo),
     /// Typing or resizing.
     Typed(Result<(), ProviderError>, ReplyTo),
+    /// A request was answered.
+    Answered(Result<(), ProviderError>, ReplyTo),
     /// What the terminal shows.
     Snapshot(Result<TerminalSnapshot, ProviderError>, ReplyTo),
     /// An operator message was handed over.
@@ -86,6 +88,11 @@ pub fn refused(error: &ProviderError) -> CommandReply {
 /// The answer to a command that was not carried out, in our own words.
 pub fn refusal(code: RefusalCode, message: impl Into<String>) -> CommandReply {
     CommandReply::refused(None, Refusal::new(code, message))
+}
+
+/// The answer to a command that is for the node, and came to a session.
+pub fn not_of_a_session() -> CommandReply {
+    refusal(RefusalCode::Invalid, "this is for the node as a whole, not for a session")
 }
 
 /// Answers. Nobody may be waiting any more: then the reply is of no use.

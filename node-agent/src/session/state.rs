@@ -21,8 +21,8 @@ use std::collections::VecDeque;
 use bus_schema::limits::{MAX_DELTA_BYTES, MAX_LINE_BYTES, MAX_METADATA_BYTES};
 use bus_schema::{
     Attention, Capability, Delivery, Delta, EndReport, Message, MessageId, MessageKind, Metadata, NodeId, Operator,
-    ProviderName, Receipt, Role, Session, SessionId, Spawn, Status, StatusSource, Timestamp, Turn, WorkspaceId,
-    truncate_content,
+    ProviderName, Receipt, Role, Session, SessionId, Spawn, Status, StatusSource, TaskSource, Timestamp, Turn,
+    WorkspaceId, truncate_content,
 };
 use providers::{Child, DeltaDraft, End, InjectOutcome, MessageDraft, News, SessionInfo, TerminalPiece};
 use serde::{Deserialize, Serialize};
@@ -157,6 +157,7 @@ impl State {
         session.title = session.title.take().or(info.title.map(|title| cut(title, MAX_LINE_BYTES)));
         session.agent_type = info.agent_type.or(session.agent_type.take());
         session.capabilities = info.capabilities;
+        learn_work(session, &info.metadata);
         merge(&mut session.metadata, info.metadata);
         before != *session
     }
@@ -407,6 +408,22 @@ fn blank(home: Home, session_id: SessionId, spawned_at: Timestamp) -> Session {
         rev: 0,
         metadata: Metadata::new(),
     }
+}
+
+/// What a runtime knows of the work that a session is for, as far as the one who started it did not say.
+fn learn_work(session: &mut Session, facts: &Metadata) {
+    let text = |key: &str| facts.get(key).and_then(|value| value.as_str()).filter(|text| !text.is_empty());
+    let text = |key: &str| text(key).map(|text| cut(text.to_owned(), MAX_LINE_BYTES));
+    if session.task_id.is_none()
+        && let Some(task) = text("taskId")
+    {
+        session.task_id = Some(task);
+        // It says where the task is from, so it counts for this task only.
+        if let Some(source) = text("taskSource") {
+            session.task_source = TaskSource::from(source.as_str());
+        }
+    }
+    session.mission_id = session.mission_id.take().or(text("missionId"));
 }
 
 fn cut(mut text: String, limit: usize) -> String {

@@ -87,7 +87,7 @@ impl Mesh {
         let folder = tempfile::tempdir().unwrap();
         let key = KeyPair::new_service();
         let config = format!(
-            "[node]\nid = \"{NODE}\"\ndata_dir = {:?}\necho = true\nlog = \"info,node_agent=debug\"\n\
+            "[node]\nid = \"{NODE}\"\ndata_dir = {:?}\necho = true\ndetect = false\nlog = \"info,node_agent=debug\"\n\
              [nats]\nurl = {:?}\ncreds = {creds:?}\n[trust]\ncommand_keys = [{:?}]\n{profiles}",
             folder.path().join("data"),
             server.url(),
@@ -151,6 +151,7 @@ impl Mesh {
             pause_first: false,
             data: None,
             size: None,
+            answer: None,
         }
     }
 

@@ -7,6 +7,8 @@
 //! | the whole stack, as `cargo xtask up` runs it | [`Stack`] |
 //! | a person at the hub's API, and what its streams tell | [`Person`], [`Events`] |
 //! | a scripted model server for agent CLIs | [`FakeModel`] |
+//! | a container engine of its own, killed and restarted at will | [`Dockerd`] |
+//! | a real OpenClaw gateway with a scripted model | [`OpenClaw`] |
 //! | a network that fails | [`FaultProxy`] |
 //! | any other program, with its log | [`Process`] |
 //! | until something is so | [`wait_until`] |
@@ -22,10 +24,12 @@
 
 mod api;
 mod bus;
+pub mod docker;
 mod fake_model;
 mod fault_proxy;
 mod http;
 mod nats;
+mod openclaw;
 mod packages;
 pub mod proc;
 mod process;
@@ -35,10 +39,12 @@ mod wait;
 
 pub use api::Person;
 pub use bus::Bus;
+pub use docker::Dockerd;
 pub use fake_model::FakeModel;
 pub use fault_proxy::FaultProxy;
 pub use http::{HttpReply, http_get, http_post};
 pub use nats::{NatsServer, TestIdentity, find_nats_server};
+pub use openclaw::OpenClaw;
 pub use packages::{npm_with, python_with};
 pub use process::Process;
 pub use sse::{Event, Events};

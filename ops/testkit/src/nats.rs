@@ -144,6 +144,11 @@ impl NatsServer {
         self.process.as_ref().map(Process::pid)
     }
 
+    /// Where it keeps its streams.
+    pub fn store_dir(&self) -> PathBuf {
+        self.dir.path().join("js")
+    }
+
     /// Its accounts and credentials.
     pub fn identity(&mut self) -> &mut TestIdentity {
         &mut self.identity

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 
 /// A Python with these packages (`name==version`), made on first use and kept.
 ///
@@ -34,6 +35,14 @@ pub fn python_with(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// npm is missing, or the packages cannot be had.
 pub fn npm_with(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
+    npm_on(name, packages, None, &Value::Null)
+}
+
+/// The same on a Node.js of one's own (the folder of its `node`), and with npm `overrides`.
+///
+/// # Errors
+/// As [`npm_with`].
+pub(crate) fn npm_on(name: &str, packages: &[&str], node: Option<&Path>, overrides: &Value) -> anyhow::Result<PathBuf> {
     let home = cache_dir()?.join("npm").join(name);
     let _one = one_at_a_time(&home)?;
     let done = home.join("complete");
@@ -45,7 +54,16 @@ pub fn npm_with(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
         std::fs::remove_dir_all(&home)?;
     }
     std::fs::create_dir_all(&home)?;
+    if !overrides.is_null() {
+        let manifest = serde_json::json!({"private": true, "overrides": overrides});
+        std::fs::write(home.join("package.json"), manifest.to_string())?;
+    }
     let mut npm = Command::new("npm");
+    if let Some(node) = node {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(node.to_owned()).chain(std::env::split_paths(&path));
+        npm.env("PATH", std::env::join_paths(folders)?);
+    }
     npm.current_dir(&home).args(["install", "--no-audit", "--no-fund", "--no-package-lock", "--prefix"]).arg(&home);
     run(npm.args(packages)).context("install with npm: is Node.js with npm on the PATH?")?;
     std::fs::write(done, wanted)?;
@@ -61,7 +79,7 @@ fn one_at_a_time(home: &Path) -> anyhow::Result<std::fs::File> {
 }
 
 /// Where fetched things are kept: `MOSAIC_CACHE`, else `~/.cache/mosaic-mesh`.
-fn cache_dir() -> anyhow::Result<PathBuf> {
+pub(crate) fn cache_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os("MOSAIC_CACHE").filter(|dir| !dir.is_empty()) {
         return Ok(dir.into());
     }

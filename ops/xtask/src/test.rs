@@ -104,6 +104,9 @@ struct Programs {
 impl Programs {
     fn find(fast: bool) -> anyhow::Result<Self> {
         project::on_path("python3").context("python3 is missing: apt-get install python3 python3-venv")?;
+        if !fast {
+            tools::container_engine()?;
+        }
         let needs_browser = !fast && project::dashboard().is_some();
         Ok(Self {
             chromium: needs_browser.then(tools::chromium).transpose()?,

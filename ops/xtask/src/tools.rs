@@ -207,6 +207,26 @@ pub(crate) fn chromium() -> anyhow::Result<PathBuf> {
     found.context("no Chromium for the browser tests: apt-get install chromium, or MOSAIC_CHROMIUM=/path/to/it")
 }
 
+/// What the tests with containers need: they run an engine of their own, as root, and an image made of busybox.
+pub(crate) fn container_engine() -> anyhow::Result<()> {
+    const INSTALL: &str = "apt-get install -y --no-install-recommends docker.io iptables busybox-static";
+    let sbin = |program: &str| Path::new("/usr/sbin").join(program).is_file();
+    for program in ["dockerd", "containerd", "unshare"] {
+        if project::on_path(program).is_none() && !sbin(program) {
+            bail!("{program} is missing for the tests with containers: {INSTALL}\n(or leave them out: --fast)");
+        }
+    }
+    if !Path::new("/bin/busybox").is_file() {
+        bail!("/bin/busybox is missing for the tests with containers: {INSTALL}\n(or leave them out: --fast)");
+    }
+    // The owner of our own process folder: the library for it is not worth a dependency.
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+    if !is_root {
+        bail!("the tests with containers run a container engine, which needs root; leave them out with --fast");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

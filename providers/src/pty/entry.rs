@@ -15,10 +15,40 @@ use super::log::LogReader;
 use super::protocol::{Answer, Call};
 use super::record::{Exit, Intent};
 use super::recovery::{self, Found, RecoveryError};
+use crate::profile::Protocol;
 use crate::provider::{AgentEvent, News, Position, ProviderError, SessionInfo};
 
-/// What a terminal session can do.
-pub(crate) const CAPABILITIES: [Capability; 8] = [
+/// What a session can do.
+pub(crate) fn capabilities(protocol: Protocol) -> &'static [Capability] {
+    match protocol {
+        Protocol::Terminal | Protocol::Lines | Protocol::Jsonl => &AT_A_TERMINAL,
+        Protocol::Acp => &BEHIND_PIPES,
+    }
+}
+
+const BEHIND_PIPES: [Capability; 6] = [
+    Capability::Inject,
+    Capability::Pause,
+    Capability::Resume,
+    Capability::Terminate,
+    Capability::Kill,
+    Capability::Approve,
+];
+
+/// Why a session cannot do what others can, and what would help.
+pub(crate) fn reasons(protocol: Protocol) -> &'static [(Capability, &'static str)] {
+    const NO_TERMINAL: &str = "it speaks ACP over pipes and has no terminal";
+    match protocol {
+        Protocol::Terminal | Protocol::Lines | Protocol::Jsonl => {
+            &[(Capability::Approve, "answer its questions at the terminal")]
+        }
+        Protocol::Acp => {
+            &[(Capability::Terminal, NO_TERMINAL), (Capability::Input, NO_TERMINAL), (Capability::Resize, NO_TERMINAL)]
+        }
+    }
+}
+
+const AT_A_TERMINAL: [Capability; 8] = [
     Capability::Inject,
     Capability::Pause,
     Capability::Resume,
@@ -28,6 +58,19 @@ pub(crate) const CAPABILITIES: [Capability; 8] = [
     Capability::Input,
     Capability::Resize,
 ];
+
+/// What one can do whose requests can be answered: all of that, and that.
+pub(crate) fn answering() -> Vec<Capability> {
+    AT_A_TERMINAL.into_iter().chain([Capability::Approve]).collect()
+}
+
+/// What a session can do at best.
+pub(crate) fn at_best(protocol: Protocol) -> Vec<Capability> {
+    match protocol {
+        Protocol::Terminal | Protocol::Lines | Protocol::Jsonl => answering(),
+        Protocol::Acp => BEHIND_PIPES.to_vec(),
+    }
+}
 
 /// One session.
 pub(crate) struct Entry {
@@ -215,7 +258,7 @@ impl Entry {
             (None, None, Some(by)) => (Status::Paused, Some(format!("paused by {}", by.name)), StatusSource::Operator),
             (None, None, None) => (Status::Running, None, StatusSource::Runtime),
         };
-        let reasons = CAPABILITIES.iter().map(|capability| {
+        let reasons = capabilities(self.spec.protocol).iter().map(|capability| {
             (capability.as_str().to_owned(), json!(format!("it lives in session {}; act on that", self.id)))
         });
         let mut metadata = Metadata::new();
@@ -237,6 +280,10 @@ impl Entry {
         }
     }
 
+    fn at_first(&self) -> Status {
+        if self.spec.protocol == Protocol::Acp { Status::Spawning } else { Status::Running }
+    }
+
     fn describe(&self, state: Option<&State>) -> SessionInfo {
         let learned = lock(&self.learned).clone();
         let end = state.and_then(|state| state.exit.as_ref()).map(|exit| &exit.end);
@@ -249,11 +296,15 @@ impl Entry {
             (None, None, Some(_)) => learned
                 .status
                 .filter(|(status, ..)| matches!(status, Status::Running | Status::Waiting))
-                .unwrap_or((Status::Running, None, StatusSource::Process)),
+                // Its program runs; whether it can be talked to, its own protocol tells.
+                .unwrap_or((self.at_first(), None, StatusSource::Process)),
         };
         let mut metadata = Metadata::new();
         metadata.insert("protocol".into(), self.spec.protocol.as_str().into());
-        metadata.insert("notCapable".into(), json!({"approve": "answer its questions at the terminal"}));
+        let answers = state.is_some_and(|state| state.answers);
+        let reasons = reasons(self.spec.protocol).iter().filter(|(what, _)| *what != Capability::Approve || !answers);
+        let reasons = reasons.map(|(capability, reason)| (capability.as_str().to_owned(), (*reason).into()));
+        metadata.insert("notCapable".into(), reasons.collect::<Metadata>().into());
         if let Some(containment) = state.and_then(|state| state.containment.as_ref()) {
             metadata.insert("containment".into(), containment.as_str().into());
         }
@@ -272,7 +323,11 @@ impl Entry {
             spawned_at: millis(self.spec.spawned_at),
             started_at: started.map(millis),
             ended_at: state.and_then(|state| state.ended_at).map(millis),
-            capabilities: if end.is_some() { vec![] } else { CAPABILITIES.to_vec() },
+            capabilities: match end {
+                Some(_) => vec![],
+                None if answers => answering(),
+                None => capabilities(self.spec.protocol).to_vec(),
+            },
             metadata,
         }
     }

@@ -9,6 +9,7 @@
 //! 1. Events up to the subscriber's place are derived and not told.
 //! 2. The subscriber is waited for. Nothing is kept for it but what its channel holds: the rest waits in the log.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +26,12 @@ use super::protocol::{Call, FromHolder, ToHolder};
 use super::record::{Exit, Note, unpack};
 use super::recovery::Found;
 use crate::clock;
+use crate::profile::Protocol;
 use crate::provider::{AgentEvent, DeltaDraft, InjectOutcome, MessageDraft, News, Position, ProviderError};
 
 /// Events that wait for a subscriber. Enough to keep both sides busy; the largest is a piece of terminal output, 64 KiB.
 pub(crate) const FEED_CAPACITY: usize = 256;
-/// How long a line may be without an end before it is told as far as it goes.
+/// How long a text may be without an end before it is told as far as it goes.
 const DELTA_AFTER: Duration = Duration::from_millis(200);
 /// How long acknowledgements are collected before they are passed on.
 const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(20);
@@ -49,7 +51,7 @@ pub(crate) struct Feed {
     offset: u64,
     /// The last position that the subscriber has.
     told: Position,
-    /// The partial line that was told last.
+    /// The partial text that was told last.
     delta: Option<String>,
     /// Where the log begins, if that is behind the subscriber's place.
     gap: Option<u64>,
@@ -111,7 +113,7 @@ enum Stop {
 impl Feed {
     /// Prepares to tell what is behind `from`. Blocks: it reads files.
     pub fn open(entry: Arc<Entry>, from: Position, events: mpsc::Sender<AgentEvent>) -> Result<Self, LogError> {
-        let (interpreter, offset) = begin(&entry, from)?;
+        let (interpreter, offset) = begin(&Shelf::of(&entry), from)?;
         let subject = Subject::Session(Box::new(interpreter));
         let gap = (offset > from.offset).then_some(offset);
         Ok(Self { entry, events, subject, offset, told: from, delta: None, gap })
@@ -215,7 +217,7 @@ impl Feed {
         let (entry, told, offset) = (Arc::clone(&self.entry), self.told, self.offset);
         let begin = tokio::task::spawn_blocking(move || {
             let first = LogReader::first(&entry.dir.log())?.map_or(0, |header| header.base);
-            if first <= offset { Ok(None) } else { begin(&entry, told).map(Some) }
+            if first <= offset { Ok(None) } else { begin(&Shelf::of(&entry), told).map(Some) }
         });
         if let Some((interpreter, offset)) = begin.await.unwrap_or(Ok(None))? {
             self.offset = offset;
@@ -245,7 +247,8 @@ impl Feed {
                                 return Ok(Stop::Over);
                             }
                         }
-                        delta_at = self.subject.delta().map(|_| Instant::now() + DELTA_AFTER);
+                        // Not put off by what comes meanwhile: a text may be written for minutes without a pause.
+                        delta_at = delta_at.or_else(|| Some(Instant::now() + DELTA_AFTER));
                     }
                     Ok(FromHolder::Hello { .. } | FromHolder::Refused { .. } | FromHolder::Reply { .. } | FromHolder::Go)
                     | Err(_) => return Ok(Stop::Disconnected),
@@ -343,7 +346,7 @@ impl Feed {
         !self.subject.has_ended()
     }
 
-    /// Tells the line that is being written. If the subscriber is busy, it does without.
+    /// Tells the text that is being written. If the subscriber is busy, it does without.
     fn tell_delta(&mut self) {
         let Some(delta) = self.subject.delta() else { return };
         if self.delta.as_ref() == Some(&delta.content) {
@@ -362,43 +365,58 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// An interpreter as of a place at or before `from`, the newest there is, and that place.
-fn begin(entry: &Entry, from: Position) -> Result<(Interpreter, u64), LogError> {
-    let (log, kept) = (entry.dir.log(), entry.dir.checkpoints());
-    let Some(header) = LogReader::first(&log)? else {
+/// Where a session's log and its checkpoints are, and how it is read.
+#[derive(Clone, Debug)]
+pub(crate) struct Shelf {
+    pub id: SessionId,
+    pub protocol: Protocol,
+    pub log: PathBuf,
+    pub checkpoints: PathBuf,
+}
+
+impl Shelf {
+    /// That of a terminal session.
+    pub fn of(entry: &Entry) -> Self {
+        let (log, checkpoints) = (entry.dir.log(), entry.dir.checkpoints());
+        Self { id: entry.id.clone(), protocol: entry.spec.protocol, log, checkpoints }
+    }
+}
+
+/// An interpreter as of a place at or before `from`, the newest there is, and that place. Blocks: it reads files.
+pub(crate) fn begin(shelf: &Shelf, from: Position) -> Result<(Interpreter, u64), LogError> {
+    let Some(header) = LogReader::first(&shelf.log)? else {
         return Err(LogError::Corrupt { offset: 0 });
     };
     // A position within a block needs that block again.
-    let usable = || checkpoints::places(&kept).into_iter().filter(|base| *base >= header.base);
+    let usable = || checkpoints::places(&shelf.checkpoints).into_iter().filter(|base| *base >= header.base);
     let before = usable().rev().filter(|base| *base < from.offset);
     // If all that is kept lies behind `from`, the oldest is the nearest.
     let oldest = usable().next().filter(|_| header.base > 0);
     for base in before.chain(oldest) {
-        let bytes = checkpoints::read(&kept, base).unwrap_or_default();
-        if let Some(interpreter) = Interpreter::restore(&entry.id, entry.spec.protocol, base, &bytes) {
+        let bytes = checkpoints::read(&shelf.checkpoints, base).unwrap_or_default();
+        if let Some(interpreter) = Interpreter::restore(&shelf.id, shelf.protocol, base, &bytes) {
             return Ok((interpreter, base));
         }
     }
-    Ok((Interpreter::new(&entry.id, entry.spec.protocol, header), header.base))
+    Ok((Interpreter::new(&shelf.id, shelf.protocol, header), header.base))
 }
 
-/// The last messages of a session, from its files.
-pub(crate) fn recent(entry: &Entry, limit: usize) -> Result<Vec<MessageDraft>, LogError> {
-    let log = entry.dir.log();
-    let Some(header) = LogReader::first(&log)? else { return Ok(vec![]) };
-    let mut places: Vec<u64> = checkpoints::places(&entry.dir.checkpoints());
+/// The last messages of a session, from its files. Blocks: it reads them.
+pub(crate) fn recent(shelf: &Shelf, limit: usize) -> Result<Vec<MessageDraft>, LogError> {
+    let Some(header) = LogReader::first(&shelf.log)? else { return Ok(vec![]) };
+    let mut places: Vec<u64> = checkpoints::places(&shelf.checkpoints);
     places.retain(|base| *base > header.base);
     places.insert(0, header.base);
     // From the newest place back, until there are enough.
     while let Some(base) = places.pop() {
-        let restored = checkpoints::read(&entry.dir.checkpoints(), base)
-            .and_then(|bytes| Interpreter::restore(&entry.id, entry.spec.protocol, base, &bytes));
+        let restored = checkpoints::read(&shelf.checkpoints, base)
+            .and_then(|bytes| Interpreter::restore(&shelf.id, shelf.protocol, base, &bytes));
         let mut interpreter = match restored {
             Some(interpreter) => interpreter,
-            None if base == header.base => Interpreter::new(&entry.id, entry.spec.protocol, header),
+            None if base == header.base => Interpreter::new(&shelf.id, shelf.protocol, header),
             None => continue,
         };
-        let mut reader = LogReader::open(&log, base)?;
+        let mut reader = LogReader::open(&shelf.log, base)?;
         let mut found = std::collections::VecDeque::new();
         while let Some(block) = reader.next()? {
             for event in interpreter.block(&block) {

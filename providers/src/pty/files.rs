@@ -10,6 +10,7 @@
 //!   forgotten/         children that nobody needs any more, by id
 //!   holder.sock        the holder's protocol
 //!   agent.sock         what the session finds as MOSAIC_SOCKET, where its path is short enough
+//!   hooks.json         settings of an agent CLI whose hooks report to us
 //!   holder.err         what a holder says that dies
 //! ```
 //!
@@ -116,6 +117,9 @@ pub(crate) struct State {
     /// The sessions that it said it started, by id.
     #[serde(default)]
     pub children: BTreeMap<SessionId, ChildState>,
+    /// True once it was seen to ask for leave in a way that can be answered through the mesh.
+    #[serde(default)]
+    pub answers: bool,
 }
 
 /// A session that another one said it started.
@@ -219,6 +223,11 @@ impl SessionDir {
     /// What a holder says that dies.
     pub fn holder_errors(&self) -> PathBuf {
         self.0.join("holder.err")
+    }
+
+    /// Settings of an agent CLI whose hooks report to us.
+    pub fn hooks(&self) -> PathBuf {
+        self.0.join("hooks.json")
     }
 
     /// What is to be started.

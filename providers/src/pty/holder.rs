@@ -19,16 +19,24 @@
 //! 3. The holder ends when the session has ended, that is in the log, and the node agent has it, or a grace has passed:
 //!    the files tell the rest.
 
+mod agent;
+mod asks;
 mod calls;
+mod channel;
 mod clients;
 mod flow;
 mod inject;
 mod keeper;
+mod outcomes;
 mod output;
+mod pipes;
 mod reporters;
 mod session;
 mod terminal;
+mod unread;
 mod wire;
+
+pub(crate) use self::inject::{json_line, sanitised};
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -44,11 +52,12 @@ use rustix::event::{EventfdFlags, eventfd};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use self::channel::Channel;
 use self::clients::Clients;
 use self::keeper::{KEEPER_QUEUE, Keeper, Teller, collect, describe};
+pub(crate) use self::outcomes::Outcomes;
 use self::reporters::Reporters;
 use self::session::{Parts, Session};
-use self::terminal::Terminal;
 use super::files::{ContainmentChoice, FileError, SCHEMA, SessionDir, Spec, State};
 use super::launch;
 use super::log::{LogError, LogWriter};
@@ -158,7 +167,8 @@ fn start(path: &Path, program: &[OsString]) -> Result<Session, StartError> {
         socket::listen(agent_dir, agent_name).map_err(StartError::system("opening the session's socket"))?,
     );
 
-    let mut terminal = Terminal::open(spec.size, spec.protocol).map_err(StartError::system("opening a terminal"))?;
+    let mut channel =
+        Channel::open(spec.size, spec.protocol).map_err(StartError::system("opening the way to the agent"))?;
     let cgroup = match spec.containment {
         ContainmentChoice::Best => Cgroup::create(spec.session_id.as_str()).ok(),
         ContainmentChoice::ProcessTree => None,
@@ -167,7 +177,7 @@ fn start(path: &Path, program: &[OsString]) -> Result<Session, StartError> {
     let shim: Vec<OsString> = program.iter().cloned().chain(shim).collect();
     let environment: Vec<(OsString, OsString)> =
         environment.into_iter().map(|(key, value)| (os(key), os(value))).collect();
-    let leader = terminal.spawn(&shim, &environment).map_err(StartError::system("starting a process"))?;
+    let leader = channel.spawn(&shim, &environment).map_err(StartError::system("starting a process"))?;
     // What the agent may know is its own; here it would only lie around.
     drop(environment);
 
@@ -185,10 +195,11 @@ fn start(path: &Path, program: &[OsString]) -> Result<Session, StartError> {
         intent: None,
         exit: None,
         children: Default::default(),
+        answers: false,
     };
     dir.write_state(&state)?;
     let threads = threads(&spec, leader, cgroup)?;
-    Ok(Session::new(Parts { dir, spec, state, lock, log, terminal, clients, reporters, threads }))
+    Ok(Session::new(Parts { dir, spec, state, lock, log, channel, clients, reporters, threads }))
 }
 
 /// The ends of the channels to the threads, as the loop has them.

@@ -3,7 +3,7 @@
 //! ```text
 //! blocks ─► status of the session (standing)
 //!       ├─► terminal pieces
-//!       └─► messages: lines · jsonl · reports of the session · what the screen shows
+//!       └─► messages: lines · jsonl · acp · reports of the session · what the screen shows
 //! ```
 //!
 //! Laws:
@@ -16,22 +16,27 @@
 //!    `operator`, `delivery`, `truncated`.
 
 mod child;
-mod lines;
 mod message;
 mod screen;
 mod standing;
 
-use bus_schema::{Delivery, InjectMode, MessageId, MessageKind, Metadata, Role, SessionId, TerminalSize, Timestamp};
+use bus_schema::{
+    AnswerOption, Asked, Delivery, InjectMode, MessageId, MessageKind, Metadata, Role, SessionId, TerminalSize,
+    Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::child::{ChildInterpreter, end_with_parent};
-use self::lines::Lines;
-use self::message::{Voice, normalised};
+pub(crate) use self::message::Voice;
+use self::message::normalised;
 use self::screen::{Found, Screen};
 use self::standing::Standing;
+use super::entry::answering;
+use super::lines::{Line, Lines};
 use super::log::{Block, Kind, SegmentHeader, parse_size};
-use super::record::{Exit, Injecting, Input, Note, Typist, unpack};
-use super::report::{Report, Sourced};
+use super::record::{Answered, Exit, Fragment, Injecting, Input, Note, Typist, unpack};
+use super::report::{HOOK, Report, Sourced};
+use crate::acp::conversation::{self, Conversation, Tale};
 use crate::profile::Protocol;
 use crate::provider::{AgentEvent, Child, DeltaDraft, InjectOutcome, MessageDraft, News, Position, TerminalPiece};
 
@@ -62,12 +67,33 @@ struct Kept {
     size: Option<TerminalSize>,
     standing: Standing,
     lines: Lines,
+    /// Of a second stream, where the runtime has one.
+    #[serde(default = "no_lines")]
+    second: Lines,
     /// Operator messages that were typed, oldest first.
     awaited: Vec<Awaited>,
     /// True once the session reported a message itself.
     speaks: bool,
     /// True once it is over.
     ended: bool,
+    /// True once it was told that its requests can be answered.
+    #[serde(default)]
+    answers: bool,
+    /// What was said, where the protocol is ACP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acp: Option<Box<Acp>>,
+}
+
+/// Both sides of a session that speaks ACP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Acp {
+    conversation: Conversation,
+    /// Its standard error.
+    errors: Lines,
+}
+
+fn no_lines() -> Lines {
+    Lines::new(0)
 }
 
 /// An operator message that the agent has not shown to have.
@@ -77,6 +103,9 @@ struct Awaited {
     content: String,
     /// How it was handed over.
     mode: Option<InjectMode>,
+    /// True once it was told that the agent took it; its conversation is still to show it, which is then no news.
+    #[serde(default)]
+    taken: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -116,9 +145,15 @@ impl Interpreter {
             size: Some(header.size),
             standing: Standing::default(),
             lines: Lines::new(header.output),
+            second: Lines::new(header.output),
             awaited: vec![],
             speaks: false,
             ended: false,
+            answers: false,
+            acp: (protocol == Protocol::Acp).then(|| {
+                let (conversation, errors) = (Conversation::default(), Lines::new(0));
+                Box::new(Acp { conversation, errors })
+            }),
         };
         let screen = (protocol == Protocol::Terminal).then(|| Screen::new(header.size));
         Self { session: session.clone(), protocol, segment: header.base, kept, screen, checkpoint: None }
@@ -127,7 +162,9 @@ impl Interpreter {
     /// Goes on from a checkpoint at the beginning of the segment with this base. `None` if it cannot be read.
     pub fn restore(session: &SessionId, protocol: Protocol, base: u64, bytes: &[u8]) -> Option<Self> {
         let Checkpoint { format, kept, screen } = unpack(bytes)?;
-        if format != CHECKPOINT_FORMAT || screen.is_some() != (protocol == Protocol::Terminal) {
+        let is_other =
+            screen.is_some() != (protocol == Protocol::Terminal) || kept.acp.is_some() != (protocol == Protocol::Acp);
+        if format != CHECKPOINT_FORMAT || is_other {
             return None;
         }
         Some(Self { session: session.clone(), protocol, segment: base, kept, screen, checkpoint: None })
@@ -152,7 +189,13 @@ impl Interpreter {
         let mut telling = Telling { offset: block.end, index: 0, at, events: vec![] };
         match block.kind {
             Kind::Output => self.output(&block.data, &mut telling),
-            Kind::Input => self.input(&block.data),
+            Kind::Fragment => {
+                if let Some(fragment) = Fragment::decode(&block.data) {
+                    self.fragment(fragment, &mut telling);
+                }
+            }
+            Kind::Input => self.input(&block.data, &mut telling),
+            Kind::Errors => self.errors(&block.data, &mut telling),
             Kind::Resize => {
                 if let Some(size) = parse_size(&block.data) {
                     self.kept.size = Some(size);
@@ -203,9 +246,13 @@ impl Interpreter {
     fn output(&mut self, data: &[u8], telling: &mut Telling) {
         let offset = self.kept.output;
         self.kept.output += data.len() as u64;
+        if self.protocol == Protocol::Acp {
+            return self.heard(data, telling);
+        }
         let size = self.kept.size.take();
         telling.tell(News::Terminal(TerminalPiece { offset, data: data.to_vec().into(), size }));
         match self.protocol {
+            Protocol::Acp => {}
             Protocol::Lines | Protocol::Jsonl => {
                 for line in self.kept.lines.feed(data) {
                     self.tell_line(&line, telling);
@@ -228,25 +275,45 @@ impl Interpreter {
         }
     }
 
-    fn tell_line(&mut self, line: &lines::Line, telling: &mut Telling) {
+    /// A piece of output that has no terminal: only lines are made of it.
+    fn fragment(&mut self, fragment: Fragment<'_>, telling: &mut Telling) {
+        let is_second = fragment.stream == 2;
+        let lines = if is_second { &mut self.kept.second } else { &mut self.kept.lines };
+        for line in lines.feed(fragment.bytes) {
+            if is_second {
+                self.tell_second(&line, telling);
+            } else {
+                self.tell_line(&line, telling);
+            }
+        }
+    }
+
+    /// A line of the second stream: text, whatever the protocol of the first.
+    fn tell_second(&mut self, line: &Line, telling: &mut Telling) {
+        let mut voice = Voice::of_line(line, "lines");
+        voice.metadata.insert("stream".into(), "stderr".into());
+        note_cut(line, &mut voice);
+        self.say(&format!("e{:x}", line.start), voice, telling);
+    }
+
+    fn tell_line(&mut self, line: &Line, telling: &mut Telling) {
         let mut voice = match self.protocol {
             Protocol::Jsonl => Voice::of_json(&line.bytes).unwrap_or_else(|| Voice::of_line(line, "jsonl")),
-            Protocol::Lines | Protocol::Terminal => Voice::of_line(line, "lines"),
+            Protocol::Lines | Protocol::Acp | Protocol::Terminal => Voice::of_line(line, "lines"),
         };
-        if line.dropped > 0 {
-            voice.metadata.insert("lineCut".into(), true.into());
-            voice.metadata.insert("lineBytes".into(), (line.bytes.len() as u64 + line.dropped).into());
-        }
+        note_cut(line, &mut voice);
         self.say(&format!("o{:x}", line.start), voice, telling);
     }
 
     /// Tells a message, or takes it for the proof that an operator message arrived.
     fn say(&mut self, key: &str, voice: Voice, telling: &mut Telling) {
         if voice.role == Role::User
-            && let Some(Awaited { message_id, mode, .. }) = self.take_awaited(&voice.content)
+            && let Some(Awaited { message_id, mode, taken, .. }) = self.take_awaited(&voice.content)
         {
-            let outcome = InjectOutcome { state: Delivery::Taken, mode, reason: None };
-            telling.tell(News::Receipt { message_id, outcome });
+            if !taken {
+                let outcome = InjectOutcome { state: Delivery::Taken, mode, reason: None };
+                telling.tell(News::Receipt { message_id, outcome });
+            }
             return;
         }
         let Some(message_id) = self.message_id(key) else { return };
@@ -265,13 +332,31 @@ impl Interpreter {
         Some(self.kept.awaited.remove(index))
     }
 
-    fn input(&mut self, data: &[u8]) {
-        let (Some(Input { by, data, hidden }), Some(screen)) = (unpack::<Input>(data), &mut self.screen) else {
-            return;
-        };
+    /// The agent was given a text: the oldest operator message that says it has arrived.
+    fn prompted(&mut self, content: &str, telling: &mut Telling) {
+        let content = normalised(content);
+        let mut waiting = self.kept.awaited.iter_mut().filter(|awaited| !awaited.taken);
+        if let Some(awaited) = waiting.find(|awaited| normalised(&awaited.content) == content) {
+            awaited.taken = true;
+            let outcome = InjectOutcome { state: Delivery::Taken, mode: awaited.mode.clone(), reason: None };
+            telling.tell(News::Receipt { message_id: awaited.message_id.clone(), outcome });
+        }
+    }
+
+    fn input(&mut self, data: &[u8], telling: &mut Telling) {
+        let Some(Input { by, data, hidden }) = unpack::<Input>(data) else { return };
+        if let Some(acp) = &mut self.kept.acp {
+            let operator = match &by {
+                Typist::Operator(operator) => Some(operator),
+                Typist::Message(_) | Typist::Terminal | Typist::Client | Typist::Other => None,
+            };
+            let tales = acp.conversation.said(&self.session, &data, operator);
+            return self.tell_tales(tales, telling);
+        }
+        let Some(screen) = &mut self.screen else { return };
         match by {
             Typist::Operator(_) if !hidden => screen.typed(&data),
-            Typist::Operator(_) | Typist::Message(_) | Typist::Terminal | Typist::Other => {}
+            Typist::Operator(_) | Typist::Message(_) | Typist::Terminal | Typist::Client | Typist::Other => {}
         }
     }
 
@@ -282,7 +367,11 @@ impl Interpreter {
                 facts.insert("pid".into(), pid.into());
                 facts.insert("containment".into(), containment.into());
                 telling.tell(News::Facts(facts));
-                telling.tell_all(self.kept.standing.started());
+                if self.protocol == Protocol::Acp {
+                    self.kept.standing.opening();
+                } else {
+                    telling.tell_all(self.kept.standing.started());
+                }
             }
             Note::Frozen { by } => {
                 telling.tell_all(self.kept.standing.frozen(&by));
@@ -298,19 +387,67 @@ impl Interpreter {
                     self.kept.awaited.remove(0);
                 }
                 let Injecting { message_id, content, .. } = message;
-                self.kept.awaited.push(Awaited { message_id, content, mode: None });
+                self.kept.awaited.push(Awaited { message_id, content, mode: None, taken: false });
             }
-            Note::Injected { message_id, outcome } => {
+            Note::Injected { message_id, mut outcome } => {
                 if outcome.state == Delivery::Refused {
                     self.kept.awaited.retain(|awaited| awaited.message_id != message_id);
                 }
                 if let Some(awaited) = self.kept.awaited.iter_mut().find(|awaited| awaited.message_id == message_id) {
                     awaited.mode.clone_from(&outcome.mode);
+                    // What the agent has shown is not taken back by what the keys alone show, and told once.
+                    awaited.taken |= outcome.state == Delivery::Taken;
+                    if awaited.taken {
+                        (outcome.state, outcome.reason) = (Delivery::Taken, None);
+                    }
                 }
                 telling.tell(News::Receipt { message_id, outcome });
             }
+            Note::Answered(answered) => self.answered(answered, telling),
+            Note::Stands { status, reason, source } => telling.tell(News::Status { status, reason, source }),
+            Note::Told { text } => {
+                let mut metadata = Metadata::new();
+                metadata.insert("source".into(), "runtime".into());
+                let voice = Voice { role: Role::System, kind: MessageKind::Status, content: text, metadata };
+                self.say(&format!("n{:x}", telling.offset), voice, telling);
+            }
             Note::Intent(_) | Note::Other => {}
         }
+    }
+
+    /// It asks for leave: the message first, then that somebody is needed.
+    fn asked(&mut self, name: &str, voice: Voice, options: Vec<AnswerOption>, takes_text: bool, telling: &mut Telling) {
+        let Some(request_id) = self.message_id(name) else { return };
+        let text = voice.content.clone();
+        self.say(name, voice, telling);
+        let asked = Asked { request_id, options, takes_text };
+        let at = telling.at;
+        telling.tell_all(self.kept.standing.asked(asked, &text, at));
+    }
+
+    fn answered(&mut self, answered: Answered, telling: &mut Telling) {
+        let Answered { request, option, label, text, by, confirmed } = answered;
+        let content = text.map_or(label.clone(), |text| format!("{label}: {text}"));
+        let mut facts = Metadata::new();
+        facts.insert("optionId".into(), option.into());
+        facts.insert("operator".into(), serde_json::json!({"id": by.id, "name": by.name}));
+        if !confirmed {
+            facts.insert("confirmed".into(), false.into());
+        }
+        self.close(&request, content, facts, telling);
+    }
+
+    /// A request is open no more: the message that says why, then who else is needed.
+    fn close(&mut self, name: &str, content: String, facts: Metadata, telling: &mut Telling) {
+        let (Some(request), Some(message_id)) = (self.message_id(name), self.message_id(&format!("{name}-a"))) else {
+            return;
+        };
+        let mut metadata = facts;
+        metadata.insert("answers".into(), request.as_str().into());
+        metadata.insert("source".into(), HOOK.into());
+        let (role, kind, timestamp) = (Role::System, MessageKind::Permission, telling.at);
+        telling.tell(News::Message(MessageDraft { message_id, role, kind, content, timestamp, metadata }));
+        telling.tell_all(self.kept.standing.closed(&request));
     }
 
     fn report(&mut self, Sourced { source, report }: Sourced, telling: &mut Telling) {
@@ -322,6 +459,24 @@ impl Interpreter {
                 let voice = Voice::claimed(role, kind.unwrap_or(MessageKind::Text), content, metadata, &source);
                 self.say(&format!("s{:x}", telling.offset), voice, telling);
             }
+            Report::Status { turn, status, reason, session_id: None } if source == HOOK => {
+                telling.tell_all(self.kept.standing.hooked(turn, status, reason));
+            }
+            Report::Prompt { content } => self.prompted(&content, telling),
+            Report::Ask { request: Some(name), text, options, takes_text, call: _ } => {
+                let voice = Voice::claimed(Role::System, MessageKind::Permission, text, None, &source);
+                self.asked(&name, voice, options, takes_text, telling);
+            }
+            Report::Answers => {
+                if !std::mem::replace(&mut self.kept.answers, true) {
+                    telling.tell(News::Capabilities(answering()));
+                    let mut facts = Metadata::new();
+                    facts.insert("notCapable".into(), serde_json::Value::Null);
+                    telling.tell(News::Facts(facts));
+                }
+            }
+            Report::Closed { request, reason } => self.close(&request, reason, Metadata::new(), telling),
+            Report::Ask { request: None, .. } | Report::Called { .. } => {}
             Report::Status { turn, status, reason, session_id: None } => {
                 telling.tell_all(self.kept.standing.reported(turn, status, reason));
             }
@@ -351,10 +506,67 @@ impl Interpreter {
         }
     }
 
+    /// Lines of an agent that speaks ACP.
+    fn heard(&mut self, data: &[u8], telling: &mut Telling) {
+        for line in self.kept.lines.feed(data) {
+            let Some(acp) = &mut self.kept.acp else { return };
+            let tales = if line.dropped > 0 {
+                vec![conversation::left_out(line.start, line.bytes.len() as u64 + line.dropped)]
+            } else {
+                acp.conversation.heard(&self.session, line.start, &line.bytes, telling.at)
+            };
+            self.tell_tales(tales, telling);
+        }
+    }
+
+    fn tell_tales(&mut self, tales: Vec<Tale>, telling: &mut Telling) {
+        for tale in tales {
+            match tale {
+                Tale::Say(key, voice) => self.say(&key, voice, telling),
+                Tale::Opened => telling.tell_all(self.kept.standing.started()),
+                Tale::Stand(turn, reason, attention) => {
+                    telling.tell_all(self.kept.standing.follows(turn, reason, attention));
+                }
+                Tale::Facts(facts) => telling.tell(News::Facts(facts)),
+                Tale::Title(title) => telling.tell_all(self.kept.standing.titled(&title)),
+            }
+        }
+    }
+
+    /// What an agent writes to its standard error: told line by line, as the system's.
+    fn errors(&mut self, data: &[u8], telling: &mut Telling) {
+        let Some(acp) = &mut self.kept.acp else { return };
+        for line in acp.errors.feed(data) {
+            self.tell_error(&line, telling);
+        }
+    }
+
+    fn tell_error(&mut self, line: &Line, telling: &mut Telling) {
+        let voice = Voice { role: Role::System, kind: MessageKind::Status, ..Voice::of_line(line, "stderr") };
+        if !voice.content.trim().is_empty() {
+            self.say(&format!("e{:x}", line.start), voice, telling);
+        }
+    }
+
     /// What stood there without an end when the session ended.
     fn last_words(&mut self, telling: &mut Telling) {
+        if let Some(acp) = &mut self.kept.acp {
+            let mut tales = acp.conversation.finish();
+            if let Some(line) = self.kept.lines.finish() {
+                tales.extend(acp.conversation.heard(&self.session, line.start, &line.bytes, telling.at));
+            }
+            let error = acp.errors.finish();
+            self.tell_tales(tales, telling);
+            if let Some(line) = error {
+                self.tell_error(&line, telling);
+            }
+            return;
+        }
         if let Some(line) = self.kept.lines.finish() {
             self.tell_line(&line, telling);
+        }
+        if let Some(line) = self.kept.second.finish() {
+            self.tell_second(&line, telling);
         }
         if let Some(screen) = &mut self.screen {
             let found = screen.finish();
@@ -364,8 +576,10 @@ impl Interpreter {
 
     /// The line that is being written, if there is one and it is not too long.
     pub fn delta(&self) -> Option<DeltaDraft> {
-        if self.protocol == Protocol::Terminal {
-            return None;
+        match (self.protocol, &self.kept.acp) {
+            (Protocol::Terminal, _) => return None,
+            (_, Some(acp)) => return acp.conversation.delta(&self.session),
+            (Protocol::Lines | Protocol::Jsonl | Protocol::Acp, None) => {}
         }
         let line = self.kept.lines.partial().filter(|line| line.bytes.len() <= MAX_DELTA_BYTES)?;
         if self.protocol == Protocol::Jsonl && line.bytes.starts_with(b"{") {
@@ -374,6 +588,14 @@ impl Interpreter {
         let message_id = self.message_id(&format!("o{:x}", line.start))?;
         let Voice { role, kind, content, .. } = Voice::of_line(&line, "lines");
         Some(DeltaDraft { message_id, role, kind, content })
+    }
+}
+
+/// Says of a line that not all of it was kept.
+fn note_cut(line: &Line, voice: &mut Voice) {
+    if line.dropped > 0 {
+        voice.metadata.insert("lineCut".into(), true.into());
+        voice.metadata.insert("lineBytes".into(), (line.bytes.len() as u64 + line.dropped).into());
     }
 }
 

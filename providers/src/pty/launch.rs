@@ -29,6 +29,8 @@ pub(crate) fn arguments(dir: &Path, cgroup: Option<&Path>, cwd: Option<&Path>, c
 /// Becomes the program. Returns only if that fails.
 pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     let [dir, cgroup, cwd, program, rest @ ..] = arguments else { return ExitCode::from(CANNOT_RUN) };
+    // At a terminal it leads a session already; behind pipes it is to lead one of its own, away from the holder's.
+    let _ = rustix::process::setsid();
     let path = |text: &OsString| (text.as_bytes() != b"-").then(|| PathBuf::from(text));
     let joined = path(cgroup).map_or(Ok(()), |dir| Cgroup::join(&dir));
     // Without the holder nobody looks after the program, so it is not run.

@@ -41,6 +41,8 @@ const MAGIC: &[u8; 8] = b"MOSAICPT";
 pub(crate) enum Kind {
     /// `o`: bytes that the session wrote to its terminal.
     Output,
+    /// `e`: bytes that the session wrote to its standard error, where that is not its terminal.
+    Errors,
     /// `i`: bytes that were typed into it, and by whom.
     Input,
     /// `r`: the terminal's size from here on.
@@ -51,6 +53,8 @@ pub(crate) enum Kind {
     Note,
     /// `q`: there was no output for a while.
     Quiet,
+    /// `d`: a piece of output that the runtime stamped itself: see [`Fragment`](crate::pty::record::Fragment).
+    Fragment,
     /// `x`: it is over. The last block.
     Exit,
     /// Of a newer version; passed over.
@@ -61,11 +65,13 @@ impl Kind {
     fn byte(self) -> u8 {
         match self {
             Kind::Output => b'o',
+            Kind::Errors => b'e',
             Kind::Input => b'i',
             Kind::Resize => b'r',
             Kind::Report => b's',
             Kind::Note => b't',
             Kind::Quiet => b'q',
+            Kind::Fragment => b'd',
             Kind::Exit => b'x',
             Kind::Other(byte) => byte,
         }
@@ -74,11 +80,13 @@ impl Kind {
     fn of(byte: u8) -> Self {
         match byte {
             b'o' => Kind::Output,
+            b'e' => Kind::Errors,
             b'i' => Kind::Input,
             b'r' => Kind::Resize,
             b's' => Kind::Report,
             b't' => Kind::Note,
             b'q' => Kind::Quiet,
+            b'd' => Kind::Fragment,
             b'x' => Kind::Exit,
             other => Kind::Other(other),
         }

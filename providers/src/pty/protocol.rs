@@ -124,6 +124,15 @@ pub(crate) enum Call {
         /// How it is to arrive.
         mode: InjectMode,
     },
+    /// Answer a request of the agent.
+    Answer {
+        /// The message that asks.
+        request: MessageId,
+        /// What is answered.
+        answer: bus_schema::Answer,
+        /// Who answers.
+        by: Operator,
+    },
     /// How far an operator message has come.
     #[serde(rename_all = "camelCase")]
     Injection {

@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::entry::{CAPABILITIES, Entry, lock};
-use super::feed::{FEED_CAPACITY, Feed, recent, unavailable};
+use super::entry::{Entry, at_best, lock, reasons};
+use super::feed::{FEED_CAPACITY, Feed, Shelf, recent, unavailable};
 use super::files::{ContainmentChoice, FileError, SessionDir};
 use super::link::CallError;
 use super::log::LogLimits;
@@ -23,6 +23,7 @@ use super::protocol::{Answer, Call, FaultKind};
 use super::record::{EndAction, Intent};
 use super::recovery::Found;
 use crate::clock;
+use crate::profile::Protocol;
 use crate::provider::{
     AgentProvider, Appeared, EventStream, InjectOutcome, MessageDraft, OperatorMessage, Position, ProviderError,
     ProviderHealth, SessionInfo, SpawnRequest,
@@ -34,6 +35,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const FREEZE_WITHIN: Duration = Duration::from_secs(8);
 /// How long handing over may take: the injector tells something after 8 s.
 const INJECT_WITHIN: Duration = Duration::from_secs(12);
+/// How long an answer may take: the holder tells after 6 s whether it saw the agent go on.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 /// How long a kill may take: to freeze, to kill, to kill what the first process left, each 5 s, and the way.
 const KILL_WITHIN: Duration = Duration::from_secs(25);
 /// How long a holder that has nothing more to do may take to leave.
@@ -43,10 +46,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long looking back into a log may take: it is bounded in size.
 const RECENT_WITHIN: Duration = Duration::from_secs(20);
 
-/// How terminal sessions are run.
+/// How sessions with holders are run.
 #[derive(Clone, Debug)]
 pub struct PtyConfig {
-    /// The directory of all sessions: `DATA/pty`.
+    /// The provider's name: `pty`, or `acp` for agents behind pipes.
+    pub name: &'static str,
+    /// The directory of all sessions: `DATA/pty`, `DATA/acp`.
     pub dir: PathBuf,
     /// A program that calls [`dispatch`](super::dispatch), with arguments before `holder DIR` if it needs any.
     pub program: Vec<OsString>,
@@ -57,14 +62,24 @@ pub struct PtyConfig {
 }
 
 impl PtyConfig {
-    /// With the usual limits.
+    /// Agents in terminals, with the usual limits.
     pub fn new(dir: impl Into<PathBuf>, program: impl IntoIterator<Item = OsString>) -> Self {
-        let program = program.into_iter().collect();
-        Self { dir: dir.into(), program, limits: LogLimits::default(), containment: ContainmentChoice::default() }
+        let (program, containment) = (program.into_iter().collect(), ContainmentChoice::default());
+        Self { name: "pty", dir: dir.into(), program, limits: LogLimits::default(), containment }
+    }
+
+    /// Agents that speak the Agent Client Protocol (version 1) over pipes, with the usual limits.
+    pub fn acp(dir: impl Into<PathBuf>, program: impl IntoIterator<Item = OsString>) -> Self {
+        Self { name: "acp", ..Self::new(dir, program) }
+    }
+
+    /// What its sessions speak, where that is one thing: it decides what they can do.
+    fn protocol(&self) -> Protocol {
+        if self.name == "acp" { Protocol::Acp } else { Protocol::Terminal }
     }
 }
 
-/// Agents in pseudo-terminals, each with a holder of its own.
+/// Agents in pseudo-terminals, or behind pipes ([`PtyConfig::acp`]), each with a holder of its own.
 pub struct PtyProvider {
     pub(super) config: PtyConfig,
     pub(super) name: ProviderName,
@@ -92,7 +107,7 @@ impl PtyProvider {
             what: "the directory of terminal sessions cannot be used".into(),
             source: Some(Box::new(error)),
         };
-        let name = ProviderName::new("pty").map_err(|error| ProviderError::Invalid(error.to_string()))?;
+        let name = ProviderName::new(config.name).map_err(|error| ProviderError::Invalid(error.to_string()))?;
         let dir = config.dir.clone();
         let found = tokio::task::spawn_blocking(move || scan(&dir)).await;
         let (dir, slots) = found.unwrap_or_else(|_| Ok((config.dir.clone(), BTreeMap::new()))).map_err(unavailable)?;
@@ -174,7 +189,13 @@ impl PtyProvider {
 
     /// The session, if it can be acted on: one that lives in another cannot.
     async fn target(&self, id: &SessionId, capability: Capability) -> Result<Arc<Entry>, ProviderError> {
+        // Whether its requests can be answered, it tells itself.
+        let is_never = |no: &Capability| *no == capability && capability != Capability::Approve;
         match self.entry(id) {
+            Ok(entry) => match reasons(entry.spec.protocol).iter().find(|(no, _)| is_never(no)) {
+                Some((_, reason)) => Err(ProviderError::NotCapable { capability, reason: (*reason).into() }),
+                None => Ok(entry),
+            },
             Err(ProviderError::UnknownSession(_)) => match self.parent_of(id).await {
                 Some((parent, _)) => Err(ProviderError::NotCapable {
                     capability,
@@ -182,7 +203,7 @@ impl PtyProvider {
                 }),
                 None => Err(ProviderError::UnknownSession(id.clone())),
             },
-            other => other,
+            Err(other) => Err(other),
         }
     }
 
@@ -326,11 +347,11 @@ impl AgentProvider for PtyProvider {
     async fn health(&self) -> ProviderHealth {
         let problem = |error: std::io::Error| format!("{} cannot be used: {error}", self.config.dir.display());
         let error = tokio::fs::metadata(&self.config.dir).await.err().map(problem);
-        ProviderHealth { error, capabilities: CAPABILITIES.to_vec() }
+        ProviderHealth { error, capabilities: at_best(self.config.protocol()) }
     }
 
     fn watch(&self) -> mpsc::Receiver<Appeared> {
-        // Terminal sessions are started, they do not appear. The sender lives as long as the receiver may wait.
+        // Sessions are started, they do not appear. The sender lives as long as the receiver may wait.
         let (sender, receiver) = mpsc::channel(1);
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -364,7 +385,7 @@ impl AgentProvider for PtyProvider {
             // What a child has said is told from its parent's log, by subscription.
             Err(error) => return self.parent_of(id).await.map(|_| vec![]).ok_or(error),
         };
-        let look = tokio::task::spawn_blocking(move || recent(&entry, limit));
+        let look = tokio::task::spawn_blocking(move || recent(&Shelf::of(&entry), limit));
         match tokio::time::timeout(RECENT_WITHIN, look).await {
             Ok(Ok(found)) => found.map_err(unavailable),
             Ok(Err(_)) => Ok(vec![]),
@@ -463,6 +484,22 @@ impl AgentProvider for PtyProvider {
         let message = message.clone();
         let look = tokio::task::spawn_blocking(move || super::feed::injection(&entry, &message)).await;
         look.unwrap_or(Ok(None)).map_err(unavailable)
+    }
+
+    async fn answer(
+        &self,
+        id: &SessionId,
+        request: &MessageId,
+        answer: &bus_schema::Answer,
+        by: &Operator,
+    ) -> Result<(), ProviderError> {
+        let entry = self.target(id, Capability::Approve).await?;
+        if !entry.info().await?.capabilities.contains(&Capability::Approve) && entry.exit().await.is_none() {
+            let reason = "answer its questions at the terminal".into();
+            return Err(ProviderError::NotCapable { capability: Capability::Approve, reason });
+        }
+        let call = Call::Answer { request: request.clone(), answer: answer.clone(), by: by.clone() };
+        self.call(&entry, "answering", call, CONFIRM_WITHIN).await.map(|_| ())
     }
 
     async fn pause(&self, id: &SessionId, by: &Operator) -> Result<(), ProviderError> {

@@ -1,7 +1,7 @@
 //! What stands in the blocks of a log that are not plain output: MessagePack maps with named fields, so that a newer
 //! holder and an older node agent, and the other way round, understand each other.
 
-use bus_schema::{InjectMode, MessageId, Operator};
+use bus_schema::{InjectMode, MessageId, Operator, Status, StatusSource};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ pub(crate) enum Typist {
     Message(MessageId),
     /// The terminal itself, answering a query.
     Terminal,
+    /// Our side of a protocol, doing what that asks for.
+    Client,
     /// Of a newer version.
     #[serde(other)]
     Other,
@@ -70,9 +72,46 @@ pub(crate) enum Note {
         /// How far.
         outcome: InjectOutcome,
     },
+    /// A request of the session was answered through the mesh.
+    Answered(Answered),
+    /// Where it stands, as its runtime has it.
+    #[serde(rename_all = "camelCase")]
+    Stands {
+        /// The status; never a terminal one.
+        status: Status,
+        /// Why.
+        reason: Option<String>,
+        /// How we know.
+        source: StatusSource,
+    },
+    /// Something that whoever reads the conversation must know.
+    #[serde(rename_all = "camelCase")]
+    Told {
+        /// What.
+        text: String,
+    },
     /// Of a newer version.
     #[serde(other)]
     Other,
+}
+
+/// A request of the session was answered through the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Answered {
+    /// Which.
+    pub request: String,
+    /// The option chosen.
+    pub option: String,
+    /// What that says, for people.
+    pub label: String,
+    /// Words.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// By whom.
+    pub by: Operator,
+    /// True if the agent was seen to go on.
+    pub confirmed: bool,
 }
 
 /// Somebody wants the end of the session.
@@ -111,6 +150,31 @@ pub(crate) struct Injecting {
     pub mode: InjectMode,
 }
 
+/// Payload of a fragment block: one piece of output as the runtime keeps it. A line may be of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fragment<'a> {
+    /// 1 for standard output or a terminal, 2 for standard error.
+    pub stream: u8,
+    /// The runtime's stamp, in ns since 1970.
+    pub nanos: i64,
+    /// What was written.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Fragment<'a> {
+    /// As it stands in the block.
+    pub fn encode(&self) -> Vec<u8> {
+        [&[self.stream], &self.nanos.to_le_bytes()[..], self.bytes].concat()
+    }
+
+    /// From a block.
+    pub fn decode(data: &'a [u8]) -> Option<Self> {
+        let (stream, rest) = data.split_first()?;
+        let (nanos, bytes) = rest.split_first_chunk::<8>()?;
+        Some(Self { stream: *stream, nanos: i64::from_le_bytes(*nanos), bytes })
+    }
+}
+
 /// Payload of the exit block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -142,6 +206,14 @@ mod tests {
         assert_eq!(unpack::<Input>(&pack(&input)), Some(input));
         let outcome = InjectOutcome { state: Delivery::Written, mode: Some(InjectMode::Queue), reason: None };
         let notes = [
+            Note::Answered(Answered {
+                request: "r".into(),
+                option: "allow".into(),
+                label: "Yes".into(),
+                text: None,
+                by: by.clone(),
+                confirmed: true,
+            }),
             Note::Started { pid: 7, containment: "cgroup".into() },
             Note::Intent(Intent { action: EndAction::Kill, by, at: 5 }),
             Note::Injected { message_id: MessageId::new("m1").unwrap(), outcome },

@@ -150,5 +150,6 @@ fn never_held(dir: &SessionDir, spec: &Spec) -> State {
         intent: None,
         exit: None,
         children: Default::default(),
+        answers: false,
     }
 }

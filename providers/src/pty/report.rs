@@ -6,14 +6,29 @@
 //! {"type":"attention","kind":"question|permission|idle|error","text":"…"}      kind null: nobody is needed
 //! {"type":"child","sessionId":ULID?,"title":"…"?,"agentType":"…"?,"ended":true?}
 //! {"type":"title","title":"…"}
+//! {"type":"prompt","content":"…"}                     what the agent was given to do: the receipt of a message
+//! {"type":"ask","text":"…","options":[{"optionId","label","kind"}],"takesText":true?,"call":"…"?}
+//! {"type":"called","call":"…"}                        what leave was asked for with this `call` was carried out
+//! {"type":"answers"}                                  it asks for leave in this way
 //! ```
-//! Each line is answered by `{"ok":true}` (a child's with its `sessionId`) or `{"ok":false,"error":"…"}`.
+//! Each line is answered by `{"ok":true}` (a child's with its `sessionId`) or `{"ok":false,"error":"…"}`. Who asks keeps
+//! the connection open: one more line comes, `{"answer":{"optionId":"…","text":"…"}}` or `{"closed":"why"}`. Who ends the
+//! connection before that takes the request back.
+//!
+//! A line with `"source":"hook"` is told as taken from there: an agent's hooks say less than all, so what its terminal
+//! says still counts beside them.
 
-use bus_schema::{AttentionKind, MessageKind, Metadata, Role, SessionId, Status, Turn};
+use bus_schema::{AnswerOption, AttentionKind, MessageKind, Metadata, Role, SessionId, Status, Turn};
 use serde::{Deserialize, Serialize};
 
 /// Longest line: a message of 256 KiB with every character escaped in the usual way.
 pub(crate) const MAX_REPORT_BYTES: usize = 1024 * 1024;
+/// Answers that a request may offer: more, nobody reads.
+const MAX_OPTIONS: usize = 16;
+/// Source of what the session's own socket says.
+pub(crate) const SOCKET: &str = "socket";
+/// Source of what an agent's hooks say there.
+pub(crate) const HOOK: &str = "hook";
 
 /// One report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +94,42 @@ pub(crate) enum Report {
         /// Which.
         title: String,
     },
+    /// The agent was given this to do. No message: that comes from its conversation.
+    Prompt {
+        /// What.
+        content: String,
+    },
+    /// It asks for leave, and waits for the answer on its connection.
+    Ask {
+        /// The request's own name, given by the holder.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<String>,
+        /// What for, in its own words.
+        text: String,
+        /// Names what leave is asked for, so that its end shows that leave was given at the terminal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<String>,
+        /// What can be chosen.
+        #[serde(default)]
+        options: Vec<AnswerOption>,
+        /// True if it can be answered in words.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        takes_text: bool,
+    },
+    /// What leave was asked for was carried out.
+    Called {
+        /// Its name in [`Report::Ask`].
+        call: String,
+    },
+    /// It asks for leave in a way that can be answered through the mesh.
+    Answers,
+    /// A request can no longer be answered here. Said by the holder alone.
+    Closed {
+        /// Which.
+        request: String,
+        /// Why.
+        reason: String,
+    },
     /// Its conversation is read from files of its own, so its screen gives no messages. Said by the holder alone.
     Speaks,
 }
@@ -90,6 +141,21 @@ pub(crate) struct Sourced {
     pub source: String,
     /// What.
     pub report: Report,
+}
+
+/// Where a line says that it comes from.
+#[derive(Deserialize)]
+struct Origin {
+    #[serde(default)]
+    source: String,
+}
+
+/// The source that a line of the session names, as far as it is to be told.
+pub(crate) fn source_of(line: &[u8]) -> &'static str {
+    match serde_json::from_slice::<Origin>(line) {
+        Ok(Origin { source }) if source == HOOK => HOOK,
+        Ok(_) | Err(_) => SOCKET,
+    }
 }
 
 impl Report {
@@ -104,8 +170,15 @@ impl Report {
             Report::Status { status: Some(status), .. } if !matches!(status, Status::Running | Status::Waiting) => {
                 Err(format!("status {status}: only running and waiting can be reported"))
             }
-            Report::Speaks => Err("not a report: unknown type".into()),
-            Report::Message { .. }
+            Report::Ask { options, .. } if options.is_empty() || options.len() > MAX_OPTIONS => {
+                Err(format!("a request offers 1 to {MAX_OPTIONS} options"))
+            }
+            Report::Speaks | Report::Closed { .. } => Err("not a report: unknown type".into()),
+            Report::Prompt { .. }
+            | Report::Ask { .. }
+            | Report::Called { .. }
+            | Report::Answers
+            | Report::Message { .. }
             | Report::Status { .. }
             | Report::Attention { .. }
             | Report::Child { .. }
@@ -129,10 +202,22 @@ mod tests {
             r#"{"type":"attention","kind":null}"#,
             r#"{"type":"child","title":"reviewer"}"#,
             r#"{"type":"title","title":"Fix the build"}"#,
+            r#"{"type":"prompt","content":"look around"}"#,
+            r#"{"type":"ask","text":"rm x","call":"c","takesText":true,"options":[{"optionId":"y","label":"Yes","kind":"allowOnce"}]}"#,
+            r#"{"type":"called","call":"c"}"#,
+            r#"{"type":"answers","source":"hook"}"#,
         ] {
             let report = Report::parse(line.as_bytes()).unwrap();
             let again: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
             assert_eq!(again, report, "{line}");
+        }
+    }
+
+    #[test]
+    fn only_known_sources_are_told() {
+        assert_eq!(source_of(br#"{"type":"answers","source":"hook"}"#), HOOK);
+        for line in [r#"{"type":"answers"}"#, r#"{"type":"answers","source":"rollout"}"#, "x"] {
+            assert_eq!(source_of(line.as_bytes()), SOCKET, "{line}");
         }
     }
 
@@ -146,6 +231,8 @@ mod tests {
             (r#"{"type":"status","status":"completed"}"#, "only running and waiting"),
             (r#"{"type":"child","sessionId":"x"}"#, "ULID"),
             (r#"{"type":"speaks"}"#, "not a report"),
+            (r#"{"type":"closed","request":"r","reason":"x"}"#, "not a report"),
+            (r#"{"type":"ask","text":"x"}"#, "1 to 16 options"),
         ] {
             let error = Report::parse(line.as_bytes()).unwrap_err();
             assert!(error.contains(reason), "{line}: {error}");

@@ -1,4 +1,5 @@
-//! `mosaic-node report`: sends one report to the session's socket, for hooks and scripts.
+//! `mosaic-node report`: sends one report to the session's socket, for hooks and scripts. `mosaic-node report hook PROGRAM`
+//! is what the hooks of a known program run: see [`hook`](super::hook).
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -6,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::hook;
 use super::report::MAX_REPORT_BYTES;
 
 /// A hook must not hold its agent up.
@@ -13,6 +15,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Sends the report given as the only argument, or on standard input, and prints the answer.
 pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
+    if let [mode, program] = arguments
+        && mode == "hook"
+    {
+        return hook::run(program);
+    }
     match send(arguments) {
         Ok(answer) => {
             // The answer is for whoever cares to read it.

@@ -12,7 +12,7 @@
 //! 1. Nothing is looked at while the agent is silent: these programs draw whenever they write.
 //! 2. What was written before the session began (a conversation that is resumed) is not told.
 
-mod claude;
+pub(crate) mod claude;
 mod codex;
 mod tail;
 

@@ -9,11 +9,13 @@ use tokio::process::{Child, Command};
 
 use super::entry::Entry;
 use super::environment::environment;
-use super::files::{DEFAULT_SIZE, FileError, SCHEMA, Spec};
+use super::files::{DEFAULT_SIZE, FileError, SCHEMA, SessionDir, Spec};
 use super::holder::Ready;
+use super::hook::claude;
 use super::provider::PtyProvider;
 use super::socket;
 use crate::clock;
+use crate::profile::Protocol;
 use crate::provider::{ProviderError, SpawnRequest};
 
 /// How long a holder may take to begin. It is a small process, but the machine may be busy.
@@ -33,6 +35,10 @@ impl PtyProvider {
         };
         entry.dir.create().map_err(file_failed)?;
         entry.dir.write_spec(&entry.spec).map_err(file_failed)?;
+        if entry.spec.command != request.profile.command {
+            let settings = claude::settings(&self.config.program).to_string();
+            std::fs::write(entry.dir.hooks(), settings).map_err(failed("writing the session's hooks"))?;
+        }
         let errors = std::fs::File::create(entry.dir.holder_errors()).map_err(failed("opening the holder's errors"))?;
         let mut command = Command::new(program);
         command.args(arguments).arg("holder").arg(entry.dir.path());
@@ -76,18 +82,25 @@ impl PtyProvider {
             doing: "choosing a place for the session's socket".into(),
             source: Some(Box::new(error)),
         })?;
+        let command = match profile.protocol {
+            Protocol::Terminal if claude::is_ours(&profile.command, profile.agent_type.as_deref()) => {
+                claude::with_hooks(&profile.command, &SessionDir::new(dir).hooks(), &request.session_id)
+            }
+            Protocol::Terminal | Protocol::Lines | Protocol::Jsonl | Protocol::Acp => profile.command.clone(),
+        };
         Ok(Spec {
             schema: SCHEMA,
             session_id: request.session_id.clone(),
             parent_session_id: request.parent_session_id.clone(),
             profile: profile.name.clone(),
-            command: profile.command.clone(),
+            command,
             cwd: profile.cwd.clone().or_else(|| request.default_cwd.clone()).or_else(|| std::env::current_dir().ok()),
             protocol: profile.protocol,
             size: profile.size.unwrap_or(DEFAULT_SIZE),
             stop: profile.stop.clone(),
             title: request.title.clone().or_else(|| profile.title.clone()),
-            agent_type: profile.agent_type.clone(),
+            // What is known of its files and keys goes by its kind.
+            agent_type: profile.agent_type.clone().or_else(|| claude::kind_by_name(&profile.command)),
             spawned_at: clock::now_micros(),
             containment: self.config.containment,
             limits: self.config.limits,

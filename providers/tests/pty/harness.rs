@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bus_schema::{Operator, SessionId, UserId};
+use bus_schema::{InjectMode, MessageId, Operator, SessionId, UserId};
 use providers::pty::{ContainmentChoice, LogLimits, PtyConfig, PtyProvider};
 use providers::{
-    AgentEvent, AgentProvider, End, EventStream, MessageDraft, News, Position, Profile, Protocol, SpawnRequest,
+    AgentEvent, AgentProvider, End, EventStream, MessageDraft, News, OperatorMessage, Position, Profile, Protocol,
+    SpawnRequest,
 };
 
 /// How long anything may take that a test waits for. Long, because the machine may be busy.
@@ -35,20 +36,14 @@ pub fn ada() -> Operator {
     Operator { id: UserId::new("u-ada").unwrap(), name: "Ada".into() }
 }
 
+/// A message of Ada's.
+pub fn message(id: &str, content: &str, mode: InjectMode) -> OperatorMessage {
+    OperatorMessage { message_id: MessageId::new(id).unwrap(), operator: ada(), content: content.into(), mode }
+}
+
 /// A profile that runs this.
 pub fn profile(protocol: Protocol, command: &[&str]) -> Profile {
-    Profile {
-        name: "test".into(),
-        provider: "pty".into(),
-        command: command.iter().map(|word| (*word).to_owned()).collect(),
-        protocol,
-        cwd: None,
-        env: Default::default(),
-        size: None,
-        title: None,
-        agent_type: None,
-        stop: Default::default(),
-    }
+    Profile { protocol, ..Profile::new("test", command.iter().copied()) }
 }
 
 /// A profile that runs a line of bash.

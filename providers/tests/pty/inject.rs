@@ -1,13 +1,9 @@
 //! Operator messages, handed to real programs.
 
-use bus_schema::{Delivery, InjectMode, MessageId};
-use providers::{AgentProvider, InjectOutcome, News, OperatorMessage, Profile, Protocol};
+use bus_schema::{Delivery, InjectMode};
+use providers::{AgentProvider, InjectOutcome, News, Profile, Protocol};
 
-use crate::harness::{Session, Stage, ada, profile, script, wait_until};
-
-fn message(id: &str, content: &str, mode: InjectMode) -> OperatorMessage {
-    OperatorMessage { message_id: MessageId::new(id).unwrap(), operator: ada(), content: content.into(), mode }
-}
+use crate::harness::{Session, Stage, ada, message, profile, script, wait_until};
 
 async fn inject(session: &Session, id: &str, content: &str) -> InjectOutcome {
     session.provider.inject(&session.id, message(id, content, InjectMode::Steer)).await.unwrap()

@@ -1,9 +1,9 @@
 //! Lines and JSON lines, from the program to the event.
 
-use bus_schema::{MessageKind, Status};
+use bus_schema::{InjectMode, MessageKind, Status};
 use providers::{News, Position, Protocol};
 
-use crate::harness::{Stage, ada, new_id, profile, request, script};
+use crate::harness::{Stage, ada, message, new_id, profile, request, script};
 
 #[tokio::test]
 async fn every_line_is_told_exactly_once() {
@@ -69,6 +69,33 @@ async fn a_line_that_is_being_written_can_be_watched() {
     let draft = session.message("half a line").await;
     assert_eq!(draft.message_id, delta.message_id);
     session.end().await;
+}
+
+/// The example of `ops/docs/providers.md`, as a reader would copy it.
+fn documented_example() -> String {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/docs/providers.md");
+    let text = std::fs::read_to_string(page).unwrap();
+    text.split("```python\n").nth(1).unwrap().split("```").next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_documented_executable_is_an_agent() {
+    use providers::AgentProvider;
+    let stage = Stage::new().await;
+    let mut session = stage.spawn(profile(Protocol::Jsonl, &["python3", "-c", &documented_example()])).await;
+    assert_eq!(session.message("ready").await.role.as_str(), "system");
+    stage.provider.inject(&session.id, message("m1", "delegate", InjectMode::Steer)).await.unwrap();
+    let child = session.until("its child", |event| match &event.news {
+        News::Child(child) => Some(child.clone()),
+        _ => None,
+    });
+    let child = child.await;
+    assert_eq!(child.title.as_deref(), Some("helper"));
+    let draft = session.message("you said delegate").await;
+    assert_eq!(draft.metadata["to"], "Ada");
+    let mut helper = stage.session(&child.session_id, Position::default()).await;
+    assert_eq!(helper.message("done for you").await.role.as_str(), "agent");
+    helper.end().await;
 }
 
 async fn stage_type(stage: &Stage, id: &bus_schema::SessionId, bytes: &[u8]) {

@@ -1,6 +1,7 @@
 //! Terminal sessions, with real processes, real terminals and real holders.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod claude;
 mod conformance;
 mod containment;
 mod ending;

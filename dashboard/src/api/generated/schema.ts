@@ -20,14 +20,94 @@ export interface components {
             /** @description Their role in the workspace at the time. */
             role?: string | null;
         };
+        /** @description What is to change; what is absent stays. */
+        AgentProviderChanges: {
+            /** @description New ones in place of those that are kept; an empty text takes them away. */
+            credentials?: string | null;
+            /** @description `http`, `https`, `ws` or `wss`, without user, password or token. */
+            gatewayUrl?: string | null;
+            /** @description False: it is kept and not used. */
+            isActive?: boolean | null;
+            /** @description For people; unique in its workspace. */
+            name?: string | null;
+            /** @description The node that runs it. */
+            node?: string | null;
+            /** @description The runtime. */
+            provider?: string | null;
+        };
+        /** @description Agent providers, by name. */
+        AgentProviderList: {
+            agentProviders: components["schemas"]["AgentProviderView"][];
+        };
+        /** @description An agent provider as the API tells it: never with its credentials. */
+        AgentProviderView: {
+            /** @description Since when it is kept. */
+            createdAt: components["schemas"]["Timestamp"];
+            /** @description `none`, `kept`, or `unreadable`: there were some, and the hub has lost the key to them. */
+            credentialsState: string;
+            /** @description Whether its node has it. */
+            delivery: components["schemas"]["DeliveryState"];
+            /** @description Why its node does not have it, and what to do. */
+            deliveryDetail?: string | null;
+            /** @description Where it is. */
+            gatewayUrl: string;
+            /** @description True if there are credentials that can be used. */
+            hasCredentials: boolean;
+            health?: components["schemas"]["Health"] | null;
+            /** @description For ever. */
+            id: string;
+            /** @description False: it is kept and not used. */
+            isActive: boolean;
+            /** @description For people; unique in its workspace. */
+            name: string;
+            /** @description The node that runs it. */
+            node: components["schemas"]["NodeId"];
+            /** @description The runtime. */
+            provider: components["schemas"]["ProviderName"];
+            /**
+             * Format: int64
+             * @description Grows with every change.
+             */
+            rev: number;
+            /** @description When it was changed last. */
+            updatedAt: components["schemas"]["Timestamp"];
+        };
         /** @description Agents: sessions that have not ended. */
         Agents: {
             agents: components["schemas"]["Session"][];
+        };
+        /** @description The answer to what a session asks. */
+        AnswerBody: {
+            /** @description One of the options it offers. */
+            optionId?: string | null;
+            /** @description The message that asks: `attention.request.requestId` of the session. */
+            requestId: string;
+            /** @description Words, where it takes some, or why not. At most 256 KiB. */
+            text?: string | null;
+        };
+        /** @description One of the answers a request offers. */
+        AnswerOption: {
+            /** @description What it means. */
+            kind: components["schemas"]["OptionKind"];
+            /** @description For people, in the agent's own words. */
+            label: string;
+            /** @description The runtime's own name for it. */
+            optionId: string;
+        };
+        /** @description A request of an agent that waits for an answer: for leave, or for words. */
+        Asked: {
+            /** @description What can be chosen, in the agent's own words and order. */
+            options?: components["schemas"]["AnswerOption"][];
+            /** @description The message (kind `permission`) that asks: the answer names it. */
+            requestId: components["schemas"]["MessageId"];
+            /** @description True if it can be answered in words. */
+            takesText?: boolean;
         };
         /** @description Somebody is needed. */
         Attention: {
             /** @description Why. */
             kind: components["schemas"]["AttentionKind"];
+            request?: components["schemas"]["Asked"] | null;
             /** @description Since when. */
             since: components["schemas"]["Timestamp"];
             /** @description What the agent said, in its own words. */
@@ -78,8 +158,22 @@ export interface components {
         };
         /** @enum {string} */
         Capability: "inject" | "pause" | "resume" | "terminate" | "kill" | "terminal" | "input" | "resize" | "approve";
+        /** @description How a trial of a connection went. */
+        ConnectionTest: {
+            /** @description For people: what was found and what to do. */
+            message: string;
+            /** @description For programs. */
+            verdict: components["schemas"]["ConnectionVerdict"];
+        };
+        /** @enum {string} */
+        ConnectionVerdict: "ok" | "unreachable" | "tls" | "notARuntime" | "unauthorized" | "forbidden" | "version" | "failed";
         /** @enum {string} */
         Delivery: "accepted" | "delivered" | "written" | "taken" | "refused" | "expired" | "unknown";
+        /**
+         * @description Whether a node has what is set up for it.
+         * @enum {string}
+         */
+        DeliveryState: "applied" | "pending" | "upgrade" | "failed";
         /** @description The text so far of a message that is still being written. The message with the same `messageId` replaces it. */
         Delta: {
             /** @description All of the text so far, or its end where it is longer than a delta carries. */
@@ -156,14 +250,12 @@ export interface components {
              */
             toSeq?: number | null;
         };
-        /** @description How the hub is. */
+        /** @description How a runtime is on a node. */
         Health: {
-            /** @description `ok`, or `notReady`. */
-            status: string;
-            /** @description Version of the hub. */
-            version: string;
-            /** @description What it still waits for. */
-            waiting?: string[];
+            /** @description What is wrong and what to do. */
+            error?: string | null;
+            /** @description False if it cannot be used now. */
+            healthy: boolean;
         };
         /** @description The machine of a node. */
         HostInfo: {
@@ -339,6 +431,21 @@ export interface components {
             /** @description The messages. */
             messages: components["schemas"]["Message"][];
         };
+        /** @description A new agent provider. */
+        NewAgentProvider: {
+            /** @description What lets us in: kept sealed, never told again. */
+            credentials?: string | null;
+            /** @description `http`, `https`, `ws` or `wss`, without user, password or token. */
+            gatewayUrl: string;
+            /** @description False: it is kept and not used. True if absent. */
+            isActive?: boolean | null;
+            /** @description For people; unique in its workspace. */
+            name: string;
+            /** @description The node that runs it. */
+            node: string;
+            /** @description The runtime, such as `openclaw`. */
+            provider: string;
+        };
         NodeId: string;
         /** @description State of a node agent. */
         NodeState: {
@@ -356,6 +463,13 @@ export interface components {
             profiles?: components["schemas"]["ProfileInfo"][];
             /** @description The runtimes it looks after. */
             providers?: components["schemas"]["ProviderState"][];
+            /** @description Public curve key (nkeys, `X…`) for which what is secret is sealed before it is sent here. */
+            sealKey?: string | null;
+            /**
+             * Format: int64
+             * @description Number of the [`NodeSettings`](crate::NodeSettings) it has; 0 for none.
+             */
+            settingsRev?: number;
             /** @description When the program started. */
             startedAt: components["schemas"]["Timestamp"];
             /** @description Whether it is there. */
@@ -380,11 +494,17 @@ export interface components {
         Nodes: {
             nodes: components["schemas"]["NodeView"][];
         };
+        /** @description One agent provider. */
+        OneAgentProvider: {
+            agentProvider: components["schemas"]["AgentProviderView"];
+        };
         /** @description One session. */
         OneSession: {
             /** @description The session. */
             session: components["schemas"]["Session"];
         };
+        /** @enum {string} */
+        OptionKind: "allowOnce" | "allowAlways" | "rejectOnce" | "rejectAlways" | "choice";
         /** @description A payload that could not be read. */
         Parked: {
             /** @description Its first bytes, base64. */
@@ -593,6 +713,23 @@ export interface components {
              * @description Rows.
              */
             rows: number;
+        };
+        /** @description What is to be tried: a new one, or one that is kept, with changes. */
+        TestBody: {
+            /** @description What lets us in: used for the trial and not kept. */
+            credentials?: string | null;
+            /** @description `http`, `https`, `ws` or `wss`, without user, password or token. */
+            gatewayUrl?: string | null;
+            /** @description One that is kept: what is absent below is its own. */
+            id?: string | null;
+            /** @description Makes no difference to the trial. */
+            isActive?: boolean | null;
+            /** @description For people. */
+            name?: string | null;
+            /** @description The node that is to try it. */
+            node?: string | null;
+            /** @description The runtime. */
+            provider?: string | null;
         };
         /** Format: date-time */
         Timestamp: string;

@@ -76,7 +76,7 @@ impl State {
             }
             Act::Think => self.record(step, Kept::Turn(Some(Turn::Active)))?,
             Act::Wait(text) => {
-                let attention = Attention { kind: AttentionKind::Question, text, since: now };
+                let attention = Attention::new(AttentionKind::Question, text, now);
                 self.record(step, status(Status::Waiting))?;
                 self.record(step, Kept::Attention(Some(attention)))?;
             }

@@ -49,11 +49,17 @@ impl Session {
                 self.is_done |= self.ended.is_some();
                 Some(Ok(Answer::Done))
             }
-            Call::Injection { message_id } => Some(Ok(Answer::Injection(self.injector.outcome(&message_id)))),
+            Call::Injection { message_id } => Some(Ok(Answer::Injection(self.outcome(&message_id)))),
             Call::Input { data, by } => Some(self.input(&data, by)),
             Call::Resize { size } => Some(self.resize(size)),
             Call::Inject { message_id, operator, content, mode } => {
                 self.accept(client, id, Injecting { message_id, operator, content, mode })
+            }
+            Call::Answer { request, answer, by } if self.agent.is_some() => {
+                Some(self.answer_agent(&request, &answer, by))
+            }
+            Call::Answer { request, answer, by } => {
+                self.answer_ask((client, id), &request, (answer.option_id, answer.text), by)
             }
             Call::Freeze { .. } | Call::Thaw { .. } | Call::Terminate { .. } | Call::Kill { .. }
                 if self.ended.is_some() =>
@@ -89,8 +95,12 @@ impl Session {
             Call::Terminate { by } => {
                 if self.intend(EndAction::Terminate, &by) {
                     self.no_longer_frozen(&by);
-                    let foreground = self.parts.terminal.foreground();
-                    self.tell_keeper(Command::Terminate { foreground });
+                    if self.agent.is_some() {
+                        self.ask_to_leave("asked");
+                    } else {
+                        let foreground = self.parts.channel.foreground();
+                        self.tell_keeper(Command::Terminate { foreground });
+                    }
                 }
                 Some(Ok(Answer::Done))
             }
@@ -112,7 +122,7 @@ impl Session {
         None
     }
 
-    fn tell_keeper(&self, command: Command) {
+    pub fn tell_keeper(&self, command: Command) {
         // There is always room: at most `MAX_ASKED` answers are outstanding, and all else is told once in a session. The
         // keeper is gone only after the first process, and then whoever waits is answered by the end.
         let _ = self.parts.threads.keeper.try_send(command);
@@ -124,7 +134,7 @@ impl Session {
             first: self.parts.log.first(),
             acknowledged: self.flow.acknowledged(),
             held_back: self.flow.is_full(self.parts.log.end()),
-            unread_input: self.parts.terminal.unread() as u64,
+            unread_input: self.parts.channel.unread() as u64,
             bad_reports: self.parts.reporters.bad,
             lost_answers: self.parts.reporters.lost,
         }
@@ -138,7 +148,7 @@ impl Session {
         TerminalSnapshot { offset: self.parts.log.output(), data, size }
     }
 
-    fn ended_fault(&self) -> Option<Fault> {
+    pub fn ended_fault(&self) -> Option<Fault> {
         let exit = self.parts.state.exit.as_ref()?;
         Some(Fault::wrong_state(exit.end.status.clone(), format!("it has ended: {}", exit.end.reason)))
     }
@@ -147,8 +157,8 @@ impl Session {
         if let Some(fault) = self.ended_fault() {
             return Err(fault);
         }
-        if !self.parts.terminal.has_room(data.len()) {
-            let waiting = self.parts.terminal.unread();
+        if !self.parts.channel.has_room(data.len()) {
+            let waiting = self.parts.channel.unread();
             let reason = format!("the agent does not read its input: {waiting} bytes wait for it");
             return Err(Fault::new(FaultKind::NotReading, reason));
         }
@@ -172,13 +182,13 @@ impl Session {
         if let Some(emulator) = &mut self.emulator {
             emulator.resize(size);
         }
-        let resized = self.parts.terminal.resize(size);
+        let resized = self.parts.channel.resize(size);
         resized.map(|()| Answer::Done).map_err(|error| Fault::new(FaultKind::Failed, format!("resizing: {error}")))
     }
 
     fn accept(&mut self, client: u64, id: u64, message: Injecting) -> Option<Result<Answer, Fault>> {
-        if let Some(known) = self.injector.outcome(&message.message_id) {
-            if self.injector.is_under_way(&message.message_id) {
+        if let Some(known) = self.outcome(&message.message_id) {
+            if self.is_untold(&message.message_id) {
                 self.waiting.entry(message.message_id).or_default().push((client, id));
                 return None;
             }
@@ -191,13 +201,17 @@ impl Session {
             return Some(Err(Fault::wrong_state(Status::Running, "its program has just ended")));
         }
         let room = message.content.len() * 6 + 1024;
-        if !self.parts.terminal.has_room(room.min(super::terminal::MAX_UNREAD_INPUT / 2)) {
-            let waiting = self.parts.terminal.unread();
+        if !self.parts.channel.has_room(room.min(super::unread::MAX_UNREAD_INPUT / 2)) {
+            let waiting = self.parts.channel.unread();
             let reason = format!("the agent does not read its input: {waiting} bytes wait for it");
             return Some(Err(Fault::new(FaultKind::NotReading, reason)));
         }
         let now = Instant::now();
-        if let Err(fault) = self.injector.accept(&message, now) {
+        let accepted = match &mut self.agent {
+            Some(agent) => agent.accept(&message, now),
+            None => self.injector.accept(&message, now).map(|_| ()),
+        };
+        if let Err(fault) = accepted {
             return Some(Err(fault));
         }
         let message_id = message.message_id.clone();
@@ -205,7 +219,22 @@ impl Session {
         self.note(&Note::Injecting(message));
         self.waiting.entry(message_id).or_default().push((client, id));
         self.inject(now);
+        self.take_agent_steps();
         None
+    }
+
+    /// How far an operator message has come.
+    fn outcome(&self, message_id: &MessageId) -> Option<InjectOutcome> {
+        let of_agent = self.agent.as_ref().map(|agent| agent.outcome(message_id));
+        of_agent.unwrap_or_else(|| self.injector.outcome(message_id))
+    }
+
+    /// True while whoever asks again for this message has to wait, too.
+    fn is_untold(&self, message_id: &MessageId) -> bool {
+        match &self.agent {
+            Some(agent) => agent.is_untold(message_id),
+            None => self.injector.is_under_way(message_id),
+        }
     }
 
     /// A message has come so far: into the log, then to whoever asked.
@@ -292,6 +321,7 @@ impl Session {
             self.parts.state.containment = Some(containment.into());
             self.note(&Note::Started { pid, containment: containment.into() });
             self.save();
+            self.agent_started();
         }
     }
 
@@ -330,10 +360,16 @@ impl Session {
                 };
                 (Status::Killed, format!("{verb} by {}: {by_itself}", by.name), None)
             }
+            // It ran, and nothing could be done with it.
+            (None, Some(error)) if self.started.is_some() => (Status::Failed, error.clone(), Some(error.clone())),
             (None, Some(error)) => (Status::Failed, "could not be started".into(), Some(error.clone())),
             (None, None) if self.started.is_none() => {
                 let error = format!("its first process ended before the program ran: {by_itself}");
                 (Status::Failed, "could not be started".into(), Some(error))
+            }
+            (None, None) if self.agent.as_ref().is_some_and(|agent| agent.is_in_turn()) => {
+                let error = format!("ended in the middle of a turn: {by_itself}");
+                (Status::Failed, error.clone(), Some(error))
             }
             (None, None) if code == 0 => (Status::Completed, by_itself, None),
             (None, None) => (Status::Failed, by_itself.clone(), Some(by_itself)),

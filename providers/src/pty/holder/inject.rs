@@ -12,11 +12,12 @@
 //! 1. The same message id is typed once, ever.
 //! 2. Every message is told: at once if it can be, at the latest after [`TELL_WITHIN`]; and once for the last time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bus_schema::{Delivery, InjectMode, MessageId};
 
+use super::outcomes::Outcomes;
 use super::terminal::InputModes;
 use crate::profile::Protocol;
 use crate::provider::InjectOutcome;
@@ -28,8 +29,6 @@ use crate::pty::record::Injecting;
 const MAX_WAITING: usize = 32;
 /// Bytes of text that wait.
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
-/// Outcomes that are remembered for whoever asks again: a day of one message every twenty seconds.
-const MAX_OUTCOMES: usize = 4096;
 /// How long a program may take until it is ready for input. The slowest seen took 27 s to its first frame.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long whoever asked is left without an answer.
@@ -95,8 +94,7 @@ pub(crate) enum Step {
 #[derive(Default)]
 pub(crate) struct Injector {
     jobs: VecDeque<Job>,
-    outcomes: BTreeMap<MessageId, InjectOutcome>,
-    order: VecDeque<MessageId>,
+    outcomes: Outcomes,
 }
 
 struct Job {
@@ -225,14 +223,7 @@ impl Injector {
     }
 
     fn tell(&mut self, message_id: MessageId, outcome: InjectOutcome) -> Step {
-        if self.outcomes.insert(message_id.clone(), outcome.clone()).is_none() {
-            self.order.push_back(message_id.clone());
-            if self.order.len() > MAX_OUTCOMES
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.outcomes.remove(&oldest);
-            }
-        }
+        self.outcomes.tell(&message_id, &outcome);
         Step::Tell { message_id, outcome }
     }
 }
@@ -373,7 +364,7 @@ impl Job {
         let text = sanitised(&self.message.content);
         match view.protocol {
             Protocol::Lines => return Ok(format!("{text}\n").into_bytes()),
-            Protocol::Jsonl => return Ok(json_line(&self.message)),
+            Protocol::Jsonl | Protocol::Acp => return Ok(json_line(&self.message)),
             Protocol::Terminal => {}
         }
         if view.bracketed.is_some() {
@@ -478,13 +469,13 @@ fn mode_of(view: &View<'_>, asked: &InjectMode) -> InjectMode {
 }
 
 /// The text without anything that a terminal or a program would take for more than text.
-fn sanitised(content: &str) -> String {
+pub(crate) fn sanitised(content: &str) -> String {
     let content = content.replace("\r\n", "\n").replace('\r', "\n");
     content.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n')).collect()
 }
 
 /// The message for a program that speaks JSON lines.
-fn json_line(message: &Injecting) -> Vec<u8> {
+pub(crate) fn json_line(message: &Injecting) -> Vec<u8> {
     let operator = serde_json::json!({"id": message.operator.id, "name": message.operator.name});
     let line = serde_json::json!({"role": "operator", "content": message.content, "operator": operator});
     format!("{line}\n").into_bytes()

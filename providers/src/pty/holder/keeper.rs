@@ -4,7 +4,7 @@
 //! exception: a kill breaks into the waiting of a termination.
 //!
 //! ```text
-//! terminate:  thaw ─► leave (the program's own signal) ─grace─► term (to all) ─grace─► kill ─► leader gone
+//! terminate:  thaw ─► leave (its own signal, or the end of its input) ─grace─► term (to all) ─grace─► kill ─► leader gone
 //! kill:       freeze ─► list ─► kill until nothing is left                                 ─► leader gone
 //! leader gone, for whatever reason: kill what it left behind ─► Cleaned
 //! ```
@@ -40,6 +40,11 @@ pub(crate) enum Command {
     Terminate {
         /// The process group in front of the terminal.
         foreground: Option<i32>,
+    },
+    /// It was asked to end in its own way, and has a grace for that.
+    Leave {
+        /// How, or for what reason.
+        why: &'static str,
     },
     /// End everything.
     Kill,
@@ -124,6 +129,14 @@ pub(crate) struct Keeper {
     pub seen: Vec<Process>,
 }
 
+/// How a program is asked to end in its own way.
+enum Way {
+    /// By its signal, to the process group in front of the terminal.
+    Signal { foreground: Option<i32> },
+    /// By the end of its input, which the loop has brought about; how.
+    EndOfInput(&'static str),
+}
+
 /// How a wait within a termination ended.
 enum Waited {
     TimeIsUp,
@@ -149,14 +162,24 @@ impl Keeper {
                 Command::Kill => self.kill(),
                 Command::LeaderGone => return self.clean(),
                 Command::WithoutCgroup => self.containment.without_cgroup(),
-                Command::Terminate { foreground } => match self.terminate(foreground) {
-                    Waited::Kill => self.kill(),
-                    // Grace is over. Nobody waits for this one.
-                    Waited::TimeIsUp => drop(self.kill_now()),
+                Command::Terminate { foreground } => match self.terminate(Way::Signal { foreground }) {
                     Waited::LeaderGone => return self.clean(),
-                    Waited::HolderGone => {}
+                    over => self.after(&over),
+                },
+                Command::Leave { why } => match self.terminate(Way::EndOfInput(why)) {
+                    Waited::LeaderGone => return self.clean(),
+                    over => self.after(&over),
                 },
             }
+        }
+    }
+
+    fn after(&mut self, termination: &Waited) {
+        match termination {
+            Waited::Kill => self.kill(),
+            // Grace is over. Nobody waits for this one.
+            Waited::TimeIsUp => drop(self.kill_now()),
+            Waited::LeaderGone | Waited::HolderGone => {}
         }
     }
 
@@ -181,22 +204,15 @@ impl Keeper {
         count
     }
 
-    fn terminate(&mut self, foreground: Option<i32>) -> Waited {
+    fn terminate(&mut self, way: Way) -> Waited {
         let grace = Duration::from_millis(self.stop.grace_ms);
         self.look();
         match self.containment.thaw() {
             Ok(()) => self.step("thaw", ""),
             Err(error) => self.step("thaw", describe(&error)),
         }
-        if let Some(signal) = signal_named(&self.stop.signal) {
-            if let Some(group) = foreground.and_then(Pid::from_raw) {
-                // A group that is gone is as good.
-                let _ = rustix::process::kill_process_group(group, signal);
-            }
-            if foreground != Some(self.leader.pid) {
-                self.leader.signal(signal);
-            }
-            self.step("leave", format!("SIG{} to the program in front", self.stop.signal));
+        if let Some(detail) = self.go_its_way(way) {
+            self.step("leave", detail);
             match self.wait(grace) {
                 Waited::TimeIsUp => {}
                 other => return other,
@@ -208,6 +224,24 @@ impl Keeper {
         self.wait(grace)
     }
 
+    /// Asks it to end in its own way, if it has one. Says how.
+    fn go_its_way(&self, way: Way) -> Option<String> {
+        let foreground = match way {
+            // The loop did that.
+            Way::EndOfInput(why) => return Some(format!("end of its input: {why}")),
+            Way::Signal { foreground } => foreground,
+        };
+        let signal = signal_named(&self.stop.signal)?;
+        if let Some(group) = foreground.and_then(Pid::from_raw) {
+            // A group that is gone is as good.
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
+        if foreground != Some(self.leader.pid) {
+            self.leader.signal(signal);
+        }
+        Some(format!("SIG{} to the program in front", self.stop.signal))
+    }
+
     /// Waits within a termination. Of what comes meanwhile, a kill ends the wait, all else is answered.
     fn wait(&mut self, within: Duration) -> Waited {
         let until = Instant::now() + within;
@@ -217,7 +251,7 @@ impl Keeper {
                 Ok(Command::LeaderGone) => return Waited::LeaderGone,
                 Ok(Command::Freeze) => self.teller.tell(Happened::Frozen(Err(KeepError::Ending))),
                 Ok(Command::Thaw) => self.thaw(),
-                Ok(Command::Terminate { .. } | Command::WithoutCgroup) => {}
+                Ok(Command::Terminate { .. } | Command::Leave { .. } | Command::WithoutCgroup) => {}
                 Err(RecvTimeoutError::Timeout) => return Waited::TimeIsUp,
                 Err(RecvTimeoutError::Disconnected) => return Waited::HolderGone,
             }

@@ -19,13 +19,13 @@ impl Session {
     pub fn read_terminal(&mut self, buffer: &mut [u8], room: u64) {
         let most = usize::try_from(room).unwrap_or(usize::MAX).min(buffer.len());
         let Some(buffer) = buffer.get_mut(..most).filter(|buffer| !buffer.is_empty()) else { return };
-        match self.parts.terminal.read(buffer) {
+        match self.parts.channel.read(buffer) {
             Ok(0) => {}
             Ok(count) => {
                 self.flow.took(count);
                 self.output(buffer.get(..count).unwrap_or_default());
             }
-            Err(_) => self.is_open = false,
+            Err(_) => self.output_closed(),
         }
     }
 
@@ -44,6 +44,9 @@ impl Session {
             self.busy = self.last_output;
             self.silences = 0;
         }
+        if self.agent.is_some() {
+            return self.agent_output(bytes);
+        }
         let Some(emulator) = &mut self.emulator else {
             self.tail.extend(bytes);
             let over = self.tail.len().saturating_sub(TAIL_BYTES);
@@ -56,7 +59,7 @@ impl Session {
         for signal in signals {
             match signal {
                 Signal::Reply(reply) => {
-                    if self.parts.terminal.has_room(reply.len()) {
+                    if self.parts.channel.has_room(reply.len()) {
                         self.type_in(Typist::Terminal, &reply);
                     }
                 }
@@ -78,12 +81,12 @@ impl Session {
 
     /// Types into the terminal. The caller has asked for room.
     pub fn type_in(&mut self, by: Typist, bytes: &[u8]) {
-        let modes = self.parts.terminal.input_modes();
+        let modes = self.parts.channel.input_modes();
         // A line that is collected but not shown is a password.
         let hidden = modes.canonical && !modes.echo && matches!(by, Typist::Operator(_));
         let data = if hidden { vec![] } else { bytes.to_vec() };
         self.record(Kind::Input, &pack(&Input { by, data, hidden }));
-        self.parts.terminal.write(bytes);
+        self.parts.channel.write(bytes);
     }
 
     /// Notes that there was no output for a while, or that it goes on. Only where messages come from the screen.

@@ -8,7 +8,7 @@ use bus_schema::SessionId;
 
 use super::wire::Wire;
 use crate::clock;
-use crate::pty::report::{MAX_REPORT_BYTES, Report};
+use crate::pty::report::{MAX_REPORT_BYTES, Report, source_of};
 
 /// Reporters at one time. Hooks connect for one line; further ones wait in the socket's own queue.
 const MAX_REPORTERS: usize = 32;
@@ -65,8 +65,20 @@ impl Reporters {
         }
     }
 
-    /// Reads a connection, and gives its reports.
-    pub fn read(&mut self, key: u64) -> Vec<Report> {
+    /// Sends a further line to who asked, if it is still there.
+    pub fn tell(&mut self, key: u64, line: &serde_json::Value) {
+        if let Some(wire) = self.connections.get_mut(&key) {
+            wire.send(format!("{line}\n").as_bytes());
+        }
+    }
+
+    /// True while a connection is there.
+    pub fn has(&self, key: u64) -> bool {
+        self.connections.contains_key(&key)
+    }
+
+    /// Reads a connection, and gives its reports with where they were taken from.
+    pub fn read(&mut self, key: u64) -> Vec<(&'static str, Report)> {
         let Some(mut wire) = self.connections.remove(&key) else { return vec![] };
         wire.fill();
         let mut reports = vec![];
@@ -94,7 +106,7 @@ impl Reporters {
         reports
     }
 
-    fn line(&mut self, wire: &mut Wire, line: &[u8], reports: &mut Vec<Report>) {
+    fn line(&mut self, wire: &mut Wire, line: &[u8], reports: &mut Vec<(&'static str, Report)>) {
         if line.trim_ascii().is_empty() {
             return;
         }
@@ -105,7 +117,7 @@ impl Reporters {
             Err(error) => Err(error.clone()),
         };
         self.answer(wire, &answer);
-        reports.extend(result.ok());
+        reports.extend(result.ok().map(|report| (source_of(line), report)));
     }
 
     fn answer(&mut self, wire: &mut Wire, answer: &Result<Option<SessionId>, String>) {
@@ -125,9 +137,13 @@ impl Reporters {
     }
 }
 
-/// A child without an id is given one.
+/// A child or a request without an id is given one. A request's own is never taken: it names the message that asks.
 fn with_id(report: Report) -> Report {
     match report {
+        Report::Ask { request: _, text, call, options, takes_text } => {
+            let request = new_id().map(|id| format!("q{id}"));
+            Report::Ask { request, text, call, options, takes_text }
+        }
         Report::Child { session_id: None, title, agent_type, ended } => {
             Report::Child { session_id: new_id(), title, agent_type, ended }
         }

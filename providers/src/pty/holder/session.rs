@@ -9,13 +9,15 @@ use bus_schema::{EndReport, MessageId, Operator, Timestamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Threads;
+use super::asks::{Asks, Request};
+use super::channel::Channel;
 use super::clients::Clients;
 use super::flow::Flow;
 use super::inject::{Injector, Step, View};
 use super::keeper::Happened;
 use super::output::SILENCES;
 use super::reporters::Reporters;
-use super::terminal::Terminal;
+use crate::acp::client::Client;
 use crate::clock;
 use crate::process::reads_terminal;
 use crate::profile::Protocol;
@@ -23,7 +25,7 @@ use crate::pty::emulator::{Emulator, ProgramState};
 use crate::pty::files::{ChildState, SessionDir, Spec, State};
 use crate::pty::log::{Kind, LogWriter};
 use crate::pty::record::{Exit, Note, Typist, pack};
-use crate::pty::report::{Report, Sourced};
+use crate::pty::report::{HOOK, Report, Sourced};
 use crate::pty::source::Sources;
 
 /// Largest piece of output in one block, and so in one event.
@@ -49,7 +51,7 @@ pub(crate) struct Parts {
     #[expect(dead_code, reason = "it is held, not read")]
     pub lock: File,
     pub log: LogWriter,
-    pub terminal: Terminal,
+    pub channel: Channel,
     pub clients: Clients,
     pub reporters: Reporters,
     pub threads: Threads,
@@ -74,6 +76,8 @@ pub(crate) struct Session {
     pub parts: Parts,
     pub flow: Flow,
     pub injector: Injector,
+    /// Requests that wait for an answer.
+    pub asks: Asks,
     /// Who waits for the outcome of which message.
     pub waiting: BTreeMap<MessageId, Vec<(u64, u64)>>,
     /// Who waits for the keeper, in the order of what it was told.
@@ -97,8 +101,14 @@ pub(crate) struct Session {
     pub leader_exit: Option<LeaderExit>,
     /// What was done about the rest of its processes, once that is over.
     pub cleaned: Option<Option<EndReport>>,
-    /// True until nothing more can be read from the terminal.
+    /// True until nothing more can be read from the terminal, or the output.
     pub is_open: bool,
+    /// True until nothing more can be read from its standard error, where that is read by itself.
+    pub has_errors: bool,
+    /// Our side of the protocol that the agent speaks, where it is one.
+    pub agent: Option<Client>,
+    /// Since when such an agent has no output any more.
+    pub mute: Option<Instant>,
     pub last_output: Instant,
     /// How many of [`SILENCES`] were noted since the last output.
     pub silences: usize,
@@ -121,7 +131,9 @@ enum Source {
     Wake,
     Clients,
     Reporters,
-    Terminal,
+    Output,
+    Input,
+    Errors,
     Client(u64),
     Reporter(u64),
 }
@@ -135,10 +147,16 @@ impl Session {
         let since = Timestamp::from_millis(parts.spec.spawned_at.div_euclid(1000));
         let agent_type = parts.spec.agent_type.as_deref().filter(|_| parts.spec.protocol == Protocol::Terminal);
         let sources = Sources::of(agent_type, since, now);
+        let has_errors = parts.channel.errors().is_some();
+        let agent = (parts.spec.protocol == Protocol::Acp).then(|| {
+            let cwd = parts.spec.cwd.as_deref().unwrap_or(std::path::Path::new("/"));
+            Client::new(&parts.spec.session_id, cwd.to_string_lossy().into_owned())
+        });
         let mut session = Self {
             parts,
             flow,
             injector: Injector::default(),
+            asks: Asks::default(),
             waiting: BTreeMap::new(),
             freezing: VecDeque::new(),
             thawing: VecDeque::new(),
@@ -154,6 +172,9 @@ impl Session {
             leader_exit: None,
             cleaned: None,
             is_open: true,
+            has_errors,
+            agent,
+            mute: None,
             last_output: now,
             silences: SILENCES.len(),
             busy: now,
@@ -191,12 +212,13 @@ impl Session {
                 Source::Wake => self.take_events(),
                 Source::Clients => self.parts.clients.accept(),
                 Source::Reporters => self.parts.reporters.accept(),
-                Source::Terminal => {
-                    self.parts.terminal.flush();
+                Source::Input => self.parts.channel.flush(),
+                Source::Output => {
                     if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
                         self.read_terminal(buffer, room);
                     }
                 }
+                Source::Errors => self.read_errors(buffer, room),
                 Source::Client(key) => {
                     self.parts.clients.flush(key);
                     if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
@@ -208,8 +230,8 @@ impl Session {
                 Source::Reporter(key) => {
                     self.parts.reporters.flush(key);
                     if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-                        for report in self.parts.reporters.read(key) {
-                            self.report("socket", report);
+                        for (source, report) in self.parts.reporters.read(key) {
+                            self.reported(key, source, report);
                         }
                     }
                 }
@@ -220,6 +242,8 @@ impl Session {
         self.look_at_sources(now);
         self.note_silence(now);
         self.inject(now);
+        self.look_at_agent(now);
+        self.look_at_asks(now);
         self.end_if_over(buffer);
         self.parts.log.release(self.flow.acknowledged(), self.flow.floor());
         self.parts.clients.pump(&self.parts.log);
@@ -232,7 +256,7 @@ impl Session {
 
     /// How much of the terminal may be read now.
     fn reads_now(&mut self, now: Instant) -> u64 {
-        if !self.is_open || !self.unwritten.is_empty() {
+        if !(self.is_open || self.has_errors) || !self.unwritten.is_empty() {
             return 0;
         }
         self.flow.allows(self.parts.log.end(), now)
@@ -244,14 +268,18 @@ impl Session {
             PollFd::new(&*self.parts.threads.wake, PollFlags::IN),
             PollFd::new(self.parts.clients.listener(), PollFlags::IN),
         ];
-        let mut terminal = PollFlags::empty();
-        terminal.set(PollFlags::IN, reads);
-        terminal.set(PollFlags::OUT, self.parts.terminal.unread() > 0);
-        // A terminal that hung up is reported whatever one asks for, so one that must not be read is not waited on.
-        let fd = self.parts.terminal.fd();
-        if self.is_open && !terminal.is_empty() {
-            sources.push(Source::Terminal);
-            fds.push(PollFd::from_borrowed_fd(fd, terminal));
+        // What hung up is reported whatever one asks for, so what must not be read is not waited on.
+        if self.is_open && reads {
+            sources.push(Source::Output);
+            fds.push(PollFd::from_borrowed_fd(self.parts.channel.output(), PollFlags::IN));
+        }
+        if let Some(fd) = self.parts.channel.input().filter(|_| self.is_open) {
+            sources.push(Source::Input);
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
+        }
+        if let Some(fd) = self.parts.channel.errors().filter(|_| self.has_errors && reads) {
+            sources.push(Source::Errors);
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         // The log that is full takes no more reports either; who reports waits.
         let reports = self.takes_reports();
@@ -305,10 +333,12 @@ impl Session {
     fn timeout(&self, reads: bool, now: Instant) -> Option<Duration> {
         let left = |at: Instant| at.saturating_duration_since(now);
         [
-            (!reads && self.is_open).then(|| self.flow.again(self.parts.log.end())).flatten(),
+            (!reads && (self.is_open || self.has_errors)).then(|| self.flow.again(self.parts.log.end())).flatten(),
             self.next_silence().map(left),
             self.sources.as_ref().filter(|_| self.takes_reports()).and_then(Sources::look_at).map(left),
             self.injector.look_again(),
+            self.agent_looks_at().map(left),
+            self.asks.look_at().map(left),
             (!self.unwritten.is_empty()).then(|| left(self.write_again)),
             self.sync_at.map(left),
             self.ended.map(|at| left(at + LINGER)),
@@ -367,8 +397,41 @@ impl Session {
         }
     }
 
+    /// Takes what the session says on its socket.
+    fn reported(&mut self, connection: u64, source: &str, report: Report) {
+        match &report {
+            Report::Ask { request: Some(name), call, options, takes_text, .. } => {
+                let (call, options, takes_text) = (call.clone(), options.clone(), *takes_text);
+                let request = Request { connection, call, options, takes_text };
+                self.ask(source, name.clone(), request, report);
+            }
+            Report::Called { call } => self.called(call),
+            Report::Status { session_id: None, .. } if source == HOOK => {
+                self.goes_on();
+                self.report(source, report);
+            }
+            Report::Ask { .. }
+            | Report::Message { .. }
+            | Report::Status { .. }
+            | Report::Attention { .. }
+            | Report::Child { .. }
+            | Report::Title { .. }
+            | Report::Prompt { .. }
+            | Report::Answers
+            | Report::Closed { .. }
+            | Report::Speaks => self.report(source, report),
+        }
+    }
+
     /// Logs a report, and remembers what must be known of it here.
     pub fn report(&mut self, source: &str, report: Report) {
+        if report == Report::Answers {
+            if self.parts.state.answers {
+                return;
+            }
+            self.parts.state.answers = true;
+            self.save();
+        }
         if let Report::Child { session_id: Some(child), title, agent_type, ended } = &report {
             let children = &mut self.parts.state.children;
             if children.contains_key(child) || children.len() < MAX_CHILDREN {
@@ -389,7 +452,7 @@ impl Session {
         if self.injector.look_again().is_none() {
             return;
         }
-        let terminal = &self.parts.terminal;
+        let terminal = &self.parts.channel;
         let tty = terminal.name();
         let reads = || reads_terminal(terminal.foreground()?, tty.as_deref()?);
         let view = View {
@@ -423,14 +486,15 @@ impl Session {
     /// Once the first process is gone and all it left behind, reads the rest and writes the end.
     fn end_if_over(&mut self, buffer: &mut [u8]) {
         let Some((exit, report)) = self.take_end() else { return };
-        self.parts.terminal.close_own_side();
+        self.parts.channel.close_own_side();
         // Bounded by what the terminal itself holds.
         while self.is_open {
-            match self.parts.terminal.read(buffer) {
+            match self.parts.channel.read(buffer) {
                 Ok(count) if count > 0 => self.output(buffer.get(..count).unwrap_or_default()),
                 Ok(_) | Err(_) => self.is_open = false,
             }
         }
+        self.read_last_errors(buffer);
         if let Some(sources) = &mut self.sources {
             // Its last words.
             sources.output(Instant::now());
@@ -439,8 +503,10 @@ impl Session {
                 self.report(source, report);
             }
         }
+        self.abandon_asks();
         let steps = self.injector.abandon();
         self.take_steps(steps);
+        self.abandon_agent();
         let end = self.end_of(exit, report);
         let exit = Exit { end };
         self.record(Kind::Exit, &pack(&exit));

@@ -4,10 +4,9 @@
 //! the child, and its `kill`s reach only the leader, so neither is used; it closes all descriptors above standard error
 //! in the child, so a failed start cannot be told by one (see `launch`).
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
@@ -15,12 +14,9 @@ use bus_schema::TerminalSize;
 use portable_pty::{CommandBuilder, MasterPty, PtySize, SlavePty, native_pty_system};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex};
 
+use super::unread::{Unread, read_some};
 use crate::process::{ProcessId, duplicate};
 use crate::profile::Protocol;
-
-/// Bytes that wait for the agent to read them. Four of the longest operator messages; beyond it, it plainly does not
-/// read.
-pub(crate) const MAX_UNREAD_INPUT: usize = 1024 * 1024;
 
 /// The system's side of a terminal.
 pub(crate) struct Terminal {
@@ -29,7 +25,7 @@ pub(crate) struct Terminal {
     master: Box<dyn MasterPty + Send>,
     /// Kept open while the leader lives, so that a moment without any process at the terminal is not its end.
     slave: Option<Box<dyn SlavePty + Send>>,
-    unread: VecDeque<u8>,
+    unread: Unread,
 }
 
 /// How the terminal takes input now.
@@ -50,7 +46,7 @@ impl Terminal {
         let file = File::from(duplicate(raw)?);
         rustix::io::ioctl_fionbio(&file, true)?;
         set_modes(&file, protocol)?;
-        Ok(Self { file, master: pair.master, slave: Some(pair.slave), unread: VecDeque::new() })
+        Ok(Self { file, master: pair.master, slave: Some(pair.slave), unread: Unread::default() })
     }
 
     /// Starts a program as leader of the terminal's session, with exactly this environment.
@@ -73,56 +69,25 @@ impl Terminal {
         self.file.as_fd()
     }
 
-    /// Reads until nothing is left, or the buffer is full. `Ok(0)` if nothing is there now.
-    ///
-    /// # Errors
-    /// Any error means that nothing will come any more.
+    /// See [`read_some`].
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut count = 0;
-        while let Some(room) = buffer.get_mut(count..).filter(|room| !room.is_empty()) {
-            match self.file.read(room) {
-                Ok(0) => return if count > 0 { Ok(count) } else { Err(io::ErrorKind::UnexpectedEof.into()) },
-                Ok(some) => count += some,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock || count > 0 => return Ok(count),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(count)
-    }
-
-    /// True if so much more may be typed.
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.unread.len() + bytes <= MAX_UNREAD_INPUT
+        read_some(&mut self.file, buffer)
     }
 
     /// Types. What the agent does not read yet, waits; the caller has asked for room.
     pub fn write(&mut self, bytes: &[u8]) {
-        self.unread.extend(bytes);
+        self.unread.push(bytes);
         self.flush();
     }
 
     /// Types what waits, as far as it goes now.
     pub fn flush(&mut self) {
-        while !self.unread.is_empty() {
-            match self.file.write(self.unread.as_slices().0) {
-                Ok(0) => return,
-                Ok(count) => {
-                    self.unread.drain(..count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
-                    // Nobody will read it any more.
-                    self.unread.clear();
-                }
-            }
-        }
+        self.unread.flush(&mut self.file);
     }
 
     /// Bytes that wait to be typed.
-    pub fn unread(&self) -> usize {
-        self.unread.len()
+    pub fn unread(&self) -> &Unread {
+        &self.unread
     }
 
     /// Changes the size; the programs in front are told by a signal.
@@ -164,7 +129,7 @@ fn set_modes(file: &File, protocol: Protocol) -> io::Result<()> {
     modes.input_modes.insert(InputModes::IUTF8);
     match protocol {
         Protocol::Terminal => {}
-        Protocol::Lines | Protocol::Jsonl => {
+        Protocol::Lines | Protocol::Jsonl | Protocol::Acp => {
             modes.local_modes.remove(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON);
             modes.special_codes[SpecialCodeIndex::VMIN] = 1;
             modes.special_codes[SpecialCodeIndex::VTIME] = 0;
@@ -175,6 +140,7 @@ fn set_modes(file: &File, protocol: Protocol) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::unread::MAX_UNREAD_INPUT;
     use super::*;
 
     #[test]
@@ -189,9 +155,9 @@ mod tests {
     #[test]
     fn writing_never_waits() {
         let mut terminal = Terminal::open(TerminalSize { cols: 80, rows: 24 }, Protocol::Lines).unwrap();
-        assert!(terminal.has_room(MAX_UNREAD_INPUT));
+        assert!(terminal.unread().has_room(MAX_UNREAD_INPUT));
         terminal.write(&vec![b'x'; MAX_UNREAD_INPUT]);
-        assert!(terminal.unread() > MAX_UNREAD_INPUT / 2, "the terminal took all of it");
-        assert!(!terminal.has_room(MAX_UNREAD_INPUT));
+        assert!(terminal.unread().len() > MAX_UNREAD_INPUT / 2, "the terminal took all of it");
+        assert!(!terminal.unread().has_room(MAX_UNREAD_INPUT));
     }
 }

@@ -52,7 +52,14 @@ impl ChildInterpreter {
                 Some(Note::Frozen { by }) => telling.tell_all(self.standing.frozen(&by)),
                 Some(Note::Thawed { .. }) => telling.tell_all(self.standing.thawed()),
                 Some(
-                    Note::Started { .. } | Note::Intent(_) | Note::Injecting(_) | Note::Injected { .. } | Note::Other,
+                    Note::Started { .. }
+                    | Note::Intent(_)
+                    | Note::Injecting(_)
+                    | Note::Injected { .. }
+                    | Note::Answered(_)
+                    | Note::Stands { .. }
+                    | Note::Told { .. }
+                    | Note::Other,
                 )
                 | None => {}
             },
@@ -61,7 +68,13 @@ impl ChildInterpreter {
                     self.end(end_with_parent(&end), &mut telling);
                 }
             }
-            Kind::Output | Kind::Input | Kind::Resize | Kind::Quiet | Kind::Other(_) => {}
+            Kind::Output
+            | Kind::Errors
+            | Kind::Input
+            | Kind::Resize
+            | Kind::Quiet
+            | Kind::Fragment
+            | Kind::Other(_) => {}
         }
         telling.events
     }
@@ -96,6 +109,11 @@ impl ChildInterpreter {
             | Report::Status { .. }
             | Report::Attention { .. }
             | Report::Title { .. }
+            | Report::Prompt { .. }
+            | Report::Ask { .. }
+            | Report::Called { .. }
+            | Report::Answers
+            | Report::Closed { .. }
             | Report::Speaks => {}
         }
     }

@@ -4,19 +4,23 @@ use bus_schema::limits::MAX_METADATA_BYTES;
 use bus_schema::{MessageKind, Metadata, Role};
 use serde_json::Value;
 
-use super::lines::Line;
 use super::screen::{Found, Speaker};
 use crate::pty::ansi;
+use crate::pty::lines::Line;
 
 /// Facts that only the mesh itself may state.
 const RESERVED: [&str; 5] = ["operator", "delivery", "truncated", "fullSizeBytes", "source"];
 
 /// A message without id and time.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Voice {
+pub(crate) struct Voice {
+    /// Who speaks.
     pub role: Role,
+    /// What kind of message.
     pub kind: MessageKind,
+    /// The text.
     pub content: String,
+    /// Further facts.
     pub metadata: Metadata,
 }
 
@@ -75,7 +79,7 @@ impl Voice {
     }
 
     /// What was read off the screen.
-    pub fn of_screen(found: Found) -> Self {
+    pub(super) fn of_screen(found: Found) -> Self {
         let mut metadata = Metadata::new();
         metadata.insert("source".into(), "screen".into());
         let role = match found.speaker {

@@ -1,11 +1,14 @@
 //! Where a session stands, from everything that tells of it, the best source first.
 //!
 //! ```text
-//! operator (frozen) > its own reports > its terminal: OSC 7501 > prompt marks, progress, titles > that it runs
+//! operator (frozen) > its own reports > its hooks > its terminal: OSC 7501 > prompt marks, progress, titles > it runs
 //! ```
-//! A better source, once it has spoken, is not contradicted by a weaker one.
+//! A better source, once it has spoken, is not contradicted by a weaker one. Hooks and OSC 7501 are both the program's
+//! own words and hooks do not say all (a turn that is interrupted ends without one), so beside hooks OSC 7501 still
+//! counts where it says something else than stands; not against requests that are open, nor against work that goes on
+//! behind a turn that is over.
 
-use bus_schema::{Attention, AttentionKind, Operator, Status, StatusSource, Timestamp, Turn};
+use bus_schema::{Asked, Attention, AttentionKind, MessageId, Operator, Status, StatusSource, Timestamp, Turn};
 use serde::{Deserialize, Serialize};
 
 use crate::provider::News;
@@ -22,6 +25,8 @@ enum Grade {
     Marks,
     /// OSC 7501.
     Program,
+    /// Hooks of the program.
+    Hooks,
     /// The session's own reports.
     Reports,
 }
@@ -39,13 +44,52 @@ pub(super) struct Standing {
     /// What was told last.
     told: Option<(Status, Option<String>, StatusSource)>,
     turn_over: bool,
+    /// Beside hooks: where its terminal says it stands.
+    #[serde(default)]
+    terminal: Option<Turn>,
+    /// Beside hooks: true if what stands is from its terminal.
+    #[serde(default)]
+    by_terminal: bool,
+    /// Requests that can be answered, oldest first.
+    #[serde(default)]
+    requests: Vec<Request>,
 }
+
+/// A request that can be answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Request {
+    asked: Asked,
+    text: String,
+    since: Timestamp,
+}
+
+impl Request {
+    fn attention(&self) -> Attention {
+        let request = Some(self.asked.clone());
+        Attention { request, ..Attention::new(AttentionKind::Permission, self.text.clone(), self.since) }
+    }
+}
+
+/// Longest text of an attention; the message that asks has all of it.
+const MAX_ATTENTION_BYTES: usize = 4096;
 
 impl Standing {
     /// Its program runs.
     pub fn started(&mut self) -> Vec<News> {
         self.started = true;
         self.status_news()
+    }
+
+    /// Its program runs, and is still opening a session: what was told before holds.
+    pub fn opening(&mut self) {
+        self.started = true;
+        self.told = Some((Status::Running, None, StatusSource::Process));
+    }
+
+    /// Its protocol says where it stands.
+    pub fn follows(&mut self, turn: Turn, reason: Option<String>, attention: Option<Attention>) -> Vec<News> {
+        self.grade = Grade::Reports;
+        self.stand(Some((status_of_turn(&turn), reason)), Some(turn), attention)
     }
 
     /// It stands still.
@@ -68,9 +112,59 @@ impl Standing {
         self.stand(Some((status, reason)), turn.or(self.turn.clone()), None)
     }
 
+    /// Its hooks say where it stands.
+    pub fn hooked(&mut self, turn: Option<Turn>, status: Option<Status>, reason: Option<String>) -> Vec<News> {
+        self.grade = self.grade.max(Grade::Hooks);
+        // While it asks for leave, it waits, whatever else goes on in it.
+        if self.grade > Grade::Hooks || !self.requests.is_empty() {
+            return vec![];
+        }
+        self.by_terminal = false;
+        let derived = turn.as_ref().map(status_of_turn);
+        let status = status.or(derived).unwrap_or(Status::Running);
+        self.stand(Some((status, reason)), turn.or(self.turn.clone()), None)
+    }
+
+    /// It asks for leave, and can be answered.
+    pub fn asked(&mut self, asked: Asked, text: &str, since: Timestamp) -> Vec<News> {
+        self.grade = self.grade.max(Grade::Hooks);
+        self.by_terminal = false;
+        self.requests.push(Request { asked, text: cut(text).into(), since });
+        self.blocked()
+    }
+
+    /// A request cannot be answered any more.
+    pub fn closed(&mut self, request: &MessageId) -> Vec<News> {
+        let before = self.requests.len();
+        self.requests.retain(|open| open.asked.request_id != *request);
+        if before == self.requests.len() {
+            return vec![];
+        }
+        if !self.requests.is_empty() {
+            return self.blocked();
+        }
+        match self.terminal.clone() {
+            // The dialog is still there, for whoever is at the terminal.
+            Some(Turn::Blocked) => {
+                let attention = self.attention.clone().map(|attention| Attention { request: None, ..attention });
+                self.attention_news(attention)
+            }
+            terminal => {
+                let turn = terminal.unwrap_or(Turn::Active);
+                self.by_terminal = self.terminal.is_some();
+                self.turn_news(turn, None)
+            }
+        }
+    }
+
+    fn blocked(&mut self) -> Vec<News> {
+        let attention = self.requests.first().map(Request::attention);
+        self.turn_news(Turn::Blocked, attention)
+    }
+
     /// Somebody is needed, or no longer.
     pub fn attention(&mut self, kind: Option<AttentionKind>, text: String, since: Timestamp) -> Vec<News> {
-        let attention = kind.map(|kind| Attention { kind, text, since });
+        let attention = kind.map(|kind| Attention::new(kind, text, since));
         self.attention_news(attention)
     }
 
@@ -113,12 +207,28 @@ impl Standing {
     }
 
     fn program(&mut self, report: &ProgramReport, at: Timestamp) -> Vec<News> {
-        if self.grade > Grade::Program {
+        let turn = match report.state {
+            ProgramState::Idle | ProgramState::Done => Some(Turn::Idle),
+            ProgramState::Working => Some(Turn::Active),
+            ProgramState::Error => Some(Turn::Error),
+            ProgramState::Blocked => Some(Turn::Blocked),
+            ProgramState::Clear => None,
+        };
+        let is_news = self.terminal != turn;
+        self.terminal.clone_from(&turn);
+        if self.grade > Grade::Hooks {
             return vec![];
         }
-        self.grade = Grade::Program;
+        if self.grade == Grade::Hooks {
+            if !is_news || turn.is_none() || turn == self.turn || !self.requests.is_empty() {
+                return vec![];
+            }
+            self.by_terminal = true;
+        } else {
+            self.grade = Grade::Program;
+        }
         let text = report.text.clone().unwrap_or_default();
-        let attention = |kind| Some(Attention { kind, text: text.clone(), since: at });
+        let attention = |kind| Some(Attention::new(kind, text.clone(), at));
         match report.state {
             ProgramState::Idle => self.turn_news(Turn::Idle, None),
             ProgramState::Done => self.turn_news(Turn::Idle, None),
@@ -133,6 +243,7 @@ impl Standing {
             }
             ProgramState::Clear => {
                 self.grade = Grade::Process;
+                // Never beside hooks: what stands there is theirs.
                 self.stand(None, None, None)
             }
         }
@@ -175,7 +286,7 @@ impl Standing {
     fn attention_news(&mut self, attention: Option<Attention>) -> Vec<News> {
         let same = match (&self.attention, &attention) {
             (None, None) => true,
-            (Some(old), Some(new)) => old.kind == new.kind && old.text == new.text,
+            (Some(old), Some(new)) => (&old.kind, &old.text, &old.request) == (&new.kind, &new.text, &new.request),
             (Some(_), None) | (None, Some(_)) => false,
         };
         if same {
@@ -192,7 +303,8 @@ impl Standing {
         let (status, reason, source) = match (&self.frozen, &self.status) {
             (Some(reason), _) => (Status::Paused, Some(reason.clone()), StatusSource::Operator),
             (None, Some((status, reason))) => {
-                let source = if self.grade == Grade::Reports { StatusSource::Runtime } else { StatusSource::Terminal };
+                let is_own = self.grade == Grade::Reports || (self.grade == Grade::Hooks && !self.by_terminal);
+                let source = if is_own { StatusSource::Runtime } else { StatusSource::Terminal };
                 (status.clone(), reason.clone(), source)
             }
             (None, None) => (Status::Running, None, StatusSource::Process),
@@ -204,6 +316,12 @@ impl Standing {
         self.told = told;
         vec![News::Status { status, reason, source }]
     }
+}
+
+/// The beginning of a text, as far as an attention holds it.
+fn cut(text: &str) -> &str {
+    let end = (0..=MAX_ATTENTION_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
 }
 
 fn status_of_turn(turn: &Turn) -> Status {
@@ -315,6 +433,90 @@ mod tests {
         let told = standing.reported(Some(Turn::Active), None, None);
         assert_eq!(statuses(&told), ["running by runtime", "turn active"]);
         assert_eq!(statuses(&standing.signal(&program(ProgramState::Idle), at())), Vec::<String>::new());
+    }
+
+    fn asked(name: &str) -> (Asked, MessageId) {
+        let request_id = MessageId::new(name).unwrap();
+        (Asked { request_id: request_id.clone(), options: vec![], takes_text: false }, request_id)
+    }
+
+    fn hook(standing: &mut Standing, turn: Turn) -> Vec<String> {
+        statuses(&standing.hooked(Some(turn), None, None))
+    }
+
+    fn osc(standing: &mut Standing, state: ProgramState) -> Vec<String> {
+        statuses(&standing.signal(&program(state), at()))
+    }
+
+    #[test]
+    fn a_turn_as_claude_tells_it_by_hooks_and_terminal() {
+        let mut it = Standing::default();
+        it.started();
+        assert_eq!(osc(&mut it, ProgramState::Idle), ["waiting by terminal", "turn idle"]);
+        assert_eq!(hook(&mut it, Turn::Active), ["running by runtime", "turn active"]);
+        assert_eq!(osc(&mut it, ProgramState::Working), Vec::<String>::new());
+        let (ask, request) = asked("q1");
+        let told = statuses(&it.asked(ask, "Bash: touch a", at()));
+        assert_eq!(told, ["waiting by runtime", "turn blocked", "needs permission"]);
+        // Neither its terminal nor another tool that ends beside it takes the request away.
+        assert_eq!(osc(&mut it, ProgramState::Blocked), Vec::<String>::new());
+        assert_eq!(hook(&mut it, Turn::Active), Vec::<String>::new());
+        assert_eq!(osc(&mut it, ProgramState::Working), Vec::<String>::new());
+        assert_eq!(statuses(&it.closed(&request)), ["running by terminal", "turn active", "needs nobody"]);
+        assert_eq!(hook(&mut it, Turn::Active), ["running by runtime"]);
+        assert_eq!(hook(&mut it, Turn::Idle), ["waiting by runtime", "turn idle"]);
+        assert_eq!(osc(&mut it, ProgramState::Done), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_turn_that_was_interrupted_ends_though_no_hook_says_so() {
+        let mut it = Standing::default();
+        it.started();
+        hook(&mut it, Turn::Active);
+        osc(&mut it, ProgramState::Working);
+        assert_eq!(osc(&mut it, ProgramState::Idle), ["waiting by terminal", "turn idle"]);
+        // The same at a dialog.
+        hook(&mut it, Turn::Active);
+        osc(&mut it, ProgramState::Blocked);
+        let (ask, request) = asked("q1");
+        it.asked(ask, "Bash: touch a", at());
+        assert_eq!(osc(&mut it, ProgramState::Idle), Vec::<String>::new());
+        assert_eq!(statuses(&it.closed(&request)), ["waiting by terminal", "turn idle", "needs nobody"]);
+    }
+
+    #[test]
+    fn work_behind_a_turn_that_is_over_keeps_it_running() {
+        let mut it = Standing::default();
+        it.started();
+        hook(&mut it, Turn::Active);
+        osc(&mut it, ProgramState::Working);
+        let told = it.hooked(Some(Turn::Idle), Some(Status::Running), Some("a task".into()));
+        assert_eq!(statuses(&told), ["running by runtime", "turn idle"]);
+        assert_eq!(osc(&mut it, ProgramState::Done), Vec::<String>::new());
+        assert_eq!(hook(&mut it, Turn::Active), ["running by runtime", "turn active"]);
+    }
+
+    #[test]
+    fn the_oldest_request_is_told_until_none_is_left() {
+        let mut it = Standing::default();
+        it.started();
+        let (first, one) = asked("q1");
+        let (second, two) = asked("q2");
+        it.asked(first, "one", at());
+        assert_eq!(it.asked(second, "two", at()), []);
+        assert!(matches!(it.closed(&two).as_slice(), []), "the one that is told of is still open");
+        let (second, two) = asked("q2");
+        it.asked(second, "two", at());
+        let news = it.closed(&one);
+        let [News::Attention(Some(next))] = news.as_slice() else { panic!("{news:?}") };
+        assert_eq!((next.text.as_str(), next.request.as_ref().map(|r| &r.request_id)), ("two", Some(&two)));
+        assert!(statuses(&it.closed(&two)).contains(&"needs nobody".into()));
+        // A dialog that is left behind is still somebody's business.
+        osc(&mut it, ProgramState::Blocked);
+        let (third, three) = asked("q3");
+        it.asked(third, "three", at());
+        let news = it.closed(&three);
+        assert!(matches!(news.as_slice(), [News::Attention(Some(left))] if left.request.is_none()), "{news:?}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The interpreter over recorded logs: the same messages whatever the cuts, and wherever it is begun again.
 
+mod acp;
+
 use bus_schema::{Delivery, InjectMode, Operator, Status, UserId};
 use proptest::prelude::*;
 
@@ -126,6 +128,69 @@ fn an_injected_text_that_comes_back_is_a_receipt_and_not_a_message() {
     assert_eq!(messages(&events), [("user".to_owned(), "fix the build".to_owned())]);
 }
 
+fn hook(json: &str) -> (Kind, Vec<u8>) {
+    let report: Report = serde_json::from_str(json).unwrap();
+    (Kind::Report, serde_json::to_vec(&Sourced { source: HOOK.into(), report }).unwrap())
+}
+
+fn ask(name: &str) -> (Kind, Vec<u8>) {
+    hook(&format!(
+        r#"{{"type":"ask","request":"{name}","text":"Bash: rm {name}","takesText":true,
+            "options":[{{"optionId":"allow","label":"Yes","kind":"allowOnce"}}]}}"#
+    ))
+}
+
+fn answered(name: &str, confirmed: bool) -> (Kind, Vec<u8>) {
+    let by = Operator { id: UserId::new("u").unwrap(), name: "Ada".into() };
+    let (request, option, label) = (name.into(), "allow".into(), "Yes".into());
+    (Kind::Note, pack(&Note::Answered(Answered { request, option, label, text: None, by, confirmed })))
+}
+
+#[test]
+fn a_prompt_is_the_receipt_and_the_conversation_says_it_no_second_time() {
+    let outcome = InjectOutcome { state: Delivery::Written, mode: Some(InjectMode::Queue), reason: None };
+    let injected = Note::Injected { message_id: MessageId::new("m1").unwrap(), outcome };
+    let blocks = [
+        (Kind::Note, injecting("m1", "fix the\n  build")),
+        hook(r#"{"type":"prompt","content":"<task-notification>"}"#),
+        hook(r#"{"type":"prompt","content":"fix the build"}"#),
+        (Kind::Note, pack(&injected)),
+        (Kind::Report, report(r#"{"type":"message","role":"user","content":"fix the build"}"#)),
+    ];
+    let (_dir, events) = tell(Protocol::Terminal, &blocks, 1 << 20);
+    let told = events.iter().map(|event| match &event.news {
+        News::Receipt { outcome, .. } => (outcome.state.clone(), outcome.mode.clone()),
+        other => panic!("{other:?}"),
+    });
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, [(Delivery::Taken, None), (Delivery::Taken, Some(InjectMode::Queue))]);
+}
+
+#[test]
+fn a_request_is_told_before_it_is_needed_and_its_answer_with_who_gave_it() {
+    let blocks = [hook(r#"{"type":"answers"}"#), ask("q1"), answered("q1", true), ask("q2"), answered("q2", false)];
+    let (_dir, events) = tell(Protocol::Terminal, &blocks, 1 << 20);
+    assert!(matches!(&events[0].news, News::Capabilities(all) if all.contains(&bus_schema::Capability::Approve)));
+    let News::Message(asks) = &events[2].news else { panic!("{events:?}") };
+    assert_eq!(
+        (asks.role.as_str(), asks.kind.as_str(), asks.content.as_str()),
+        ("system", "permission", "Bash: rm q1")
+    );
+    let open = events.iter().find_map(|event| match &event.news {
+        News::Attention(Some(attention)) => attention.request.clone(),
+        _ => None,
+    });
+    assert_eq!(open.unwrap().request_id, asks.message_id);
+    let answers = events.iter().filter_map(|event| match &event.news {
+        News::Message(draft) => draft.metadata.contains_key("answers").then_some(draft),
+        _ => None,
+    });
+    let answers: Vec<_> = answers.collect();
+    assert_eq!(answers[0].metadata["answers"], asks.message_id.as_str());
+    assert_eq!(answers[0].metadata["operator"]["name"], "Ada");
+    assert_eq!(answers.iter().map(|a| a.metadata.get("confirmed").is_none()).collect::<Vec<_>>(), [true, false]);
+}
+
 #[test]
 fn a_partial_line_can_be_told_under_the_id_it_will_have() {
     let mut interpreter =
@@ -155,6 +220,13 @@ fn blocks() -> impl Strategy<Value = Vec<(Kind, Vec<u8>)>> {
         1 => prop_oneof![Just(0u32), Just(400), Just(2000)].prop_map(|ms| (Kind::Quiet, ms.to_le_bytes().to_vec())),
         1 => Just((Kind::Note, injecting("m1", "abc"))),
         1 => Just((Kind::Report, report(r#"{"type":"status","turn":"active"}"#))),
+        1 => Just(hook(r#"{"type":"status","turn":"active"}"#)),
+        1 => Just(hook(r#"{"type":"status","turn":"idle","status":"running"}"#)),
+        1 => Just(hook(r#"{"type":"prompt","content":"abc"}"#)),
+        1 => Just(hook(r#"{"type":"answers"}"#)),
+        1 => prop_oneof![Just("q1"), Just("q2")].prop_map(ask),
+        1 => prop_oneof![Just("q1"), Just("q2")].prop_map(|name| answered(name, true)),
+        1 => Just(hook(r#"{"type":"closed","request":"q2","reason":"gone"}"#)),
     ];
     prop::collection::vec(block, 1..60)
 }

@@ -76,9 +76,15 @@ impl LogWriter {
             decoder.push(base, bytes.get(SEGMENT_HEADER..).unwrap_or_default());
             while let Ok(Some(block)) = decoder.next() {
                 match block.kind {
-                    Kind::Output => output += block.data.len() as u64,
+                    Kind::Output | Kind::Fragment => output += block.data.len() as u64,
                     Kind::Resize => size = parse_size(&block.data).unwrap_or(size),
-                    Kind::Input | Kind::Report | Kind::Note | Kind::Quiet | Kind::Exit | Kind::Other(_) => {}
+                    Kind::Errors
+                    | Kind::Input
+                    | Kind::Report
+                    | Kind::Note
+                    | Kind::Quiet
+                    | Kind::Exit
+                    | Kind::Other(_) => {}
                 }
             }
             let file = OpenOptions::new().write(true).open(&path).map_err(LogError::io("opening", &path))?;
@@ -136,9 +142,9 @@ impl LogWriter {
         }
         self.end += bytes.len() as u64;
         match kind {
-            Kind::Output => self.output += data.len() as u64,
+            Kind::Output | Kind::Fragment => self.output += data.len() as u64,
             Kind::Resize => self.size = parse_size(data).unwrap_or(self.size),
-            Kind::Input | Kind::Report | Kind::Note | Kind::Quiet | Kind::Exit | Kind::Other(_) => {}
+            Kind::Errors | Kind::Input | Kind::Report | Kind::Note | Kind::Quiet | Kind::Exit | Kind::Other(_) => {}
         }
         Ok(self.end)
     }

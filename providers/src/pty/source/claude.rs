@@ -56,7 +56,7 @@ fn conversation(pid: i32) -> Option<(PathBuf, String)> {
 }
 
 /// The session id that stands for a sub-agent: the first half of its session's, and its own number.
-fn child(conversation: &str, agent: &str) -> Option<SessionId> {
+pub(crate) fn child(conversation: &str, agent: &str) -> Option<SessionId> {
     let digits: String = conversation.chars().filter(|c| *c != '-').collect();
     let parent = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?;
     let own = u64::from_str_radix(agent.get(agent.len().saturating_sub(16)..)?, 16).ok()?;
@@ -169,7 +169,7 @@ fn assistant(line: &Value, child: Option<&SessionId>) -> Vec<Report> {
 }
 
 /// The input of a tool as a person would write it: the command, where it is one.
-fn input(input: &Value) -> String {
+pub(crate) fn input(input: &Value) -> String {
     match input.get("command") {
         Some(Value::String(command)) => command.clone(),
         Some(_) | None => input.to_string(),

@@ -1,0 +1,249 @@
+//! Every runtime at once, as an operator has them: a container, a session of a gateway, Codex over ACP, Claude Code in
+//! a terminal, all through the real hub.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::{Dockerd, FakeModel, OpenClaw, Person, Stack, npm_with, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(150);
+const AGENTS: [&str; 2] = ["@openai/codex@0.169.0", "@anthropic-ai/claude-code@2.1.330"];
+const ADAPTERS: [&str; 2] = ["@agentclientprotocol/codex-acp@2.6.0", "@agentclientprotocol/claude-agent-acp@0.101.0"];
+const PROVIDERS: &str = "/api/agent-providers";
+
+/// Codex over ACP, which asks nothing.
+fn codex(home: &Path, model: &str) -> String {
+    let program = npm_with("acp", &ADAPTERS).unwrap().join("node_modules/.bin/codex-acp");
+    let work = home.join("work");
+    std::fs::create_dir_all(&work).unwrap();
+    let config = format!(
+        "model = \"gpt-5.1-codex\"\nmodel_provider = \"fake\"\napproval_policy = \"never\"\n\
+         sandbox_mode = \"danger-full-access\"\n[model_providers.fake]\nname = \"fake\"\nbase_url = \"{model}/v1\"\n\
+         env_key = \"FAKE_API_KEY\"\nwire_api = \"responses\"\n[projects.{work:?}]\ntrust_level = \"trusted\"\n"
+    );
+    std::fs::write(home.join("config.toml"), config).unwrap();
+    format!(
+        "[[profile]]\nname = \"codex-acp\"\nprovider = \"acp\"\nprotocol = \"acp\"\ncwd = {work:?}\ncommand = [{program:?}]\n\
+         env = {{ CODEX_HOME = {home:?}, FAKE_API_KEY = \"x\" }}\n"
+    )
+}
+
+/// Claude Code in a terminal, which asks before each command.
+fn claude(home: &Path, model: &str) -> String {
+    let program = npm_with("agents", &AGENTS).unwrap().join("node_modules/.bin/claude");
+    let work = home.join("work");
+    std::fs::create_dir_all(&work).unwrap();
+    let state = json!({
+        "hasCompletedOnboarding": true, "theme": "dark",
+        "customApiKeyResponses": {"approved": ["sk-fake"], "rejected": []},
+        "projects": {work.to_str().unwrap(): {"hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true}},
+    });
+    std::fs::write(home.join(".claude.json"), state.to_string()).unwrap();
+    format!(
+        "[[profile]]\nname = \"claude\"\nagent_type = \"claude\"\ncwd = {work:?}\n\
+         command = [{program:?}, \"--permission-mode\", \"default\"]\n\
+         env = {{ CLAUDE_CONFIG_DIR = {home:?}, ANTHROPIC_BASE_URL = \"{model}\", ANTHROPIC_API_KEY = \"sk-fake\", \
+         DISABLE_AUTOUPDATER = \"1\", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = \"1\" }}\n"
+    )
+}
+
+struct Fleet {
+    person: Person,
+    node: String,
+}
+
+impl Fleet {
+    async fn session_until(&self, id: &str, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        wait_until(what, WITHIN, async || {
+            let session = self.person.session(id).await.map_err(|e| e.to_string())?;
+            if is_it(&session) { Ok(session) } else { Err(session.to_string()) }
+        })
+        .await
+        .unwrap()
+    }
+
+    async fn message_until(&self, id: &str, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        wait_until(what, WITHIN, async || {
+            let messages = self.person.messages(id, 0).await.map_err(|e| e.to_string())?;
+            let found = messages.iter().find(|m| is_it(m)).cloned();
+            found.ok_or_else(|| messages.iter().map(|m| format!("\n  {m}")).collect::<String>())
+        })
+        .await
+        .unwrap()
+    }
+
+    /// The session of a provider, once there is one that is as wanted.
+    async fn found(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        wait_until(what, WITHIN, async || {
+            let all = self.person.get("/api/mission-control/sessions?all=true").await.map_err(|e| e.to_string())?;
+            let found = all["sessions"].as_array().and_then(|all| all.iter().find(|s| is_it(s)).cloned());
+            found.ok_or_else(|| all.to_string())
+        })
+        .await
+        .unwrap()
+    }
+
+    async fn say(&self, id: &str, content: &str) -> String {
+        let path = format!("/api/mission-control/sessions/{id}/inject");
+        let (status, answer) = self.person.post(&path, json!({"content": content})).await.unwrap();
+        assert_eq!(status, 202, "{answer}");
+        answer["messageId"].as_str().unwrap().to_owned()
+    }
+
+    async fn delivered(&self, id: &str, message: &str, state: &str) {
+        self.message_until(id, &format!("the message is {state}"), |m| {
+            m["messageId"] == message && m["metadata"]["delivery"] == state
+        })
+        .await;
+    }
+}
+
+fn said(text: &'static str) -> impl Fn(&Value) -> bool {
+    move |m| m["role"] == "agent" && m["content"].as_str().is_some_and(|c| c.contains(text))
+}
+
+#[tokio::test]
+async fn openclaw_containers_acp_and_terminals_are_steered_from_one_place() {
+    let (gateway, engine) = (OpenClaw::start().unwrap(), Dockerd::start(false).unwrap());
+    let model = FakeModel::start_with(&["--delay", "5"]).unwrap();
+    let (codex_home, claude_home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = format!(
+        "[docker]\nsocket = {:?}\n[[profile]]\nname = \"gateway\"\nprovider = \"openclaw\"\n{}{}",
+        engine.socket(),
+        codex(codex_home.path(), &model.url()),
+        claude(claude_home.path(), &model.url()),
+    );
+    let stack = Stack::start(&config, &[], &[]).unwrap();
+    let fleet = Fleet { person: stack.person("admin").await.unwrap(), node: stack.said("/node").unwrap().to_owned() };
+
+    the_gateway_is_set_up_from_afar(&fleet, &gateway).await;
+    containers_are_found_and_spoken_to(&fleet, &engine).await;
+    a_gateways_session_has_a_child_and_takes_a_word_as_text(&fleet, &gateway).await;
+    codex_is_steered_within_its_turn(&fleet, &model).await;
+    a_request_for_leave_is_answered(&fleet, claude_home.path()).await;
+
+    // Kill-all reaches every runtime, and says of each what became of it.
+    let (status, answer) =
+        fleet.person.post("/api/mission-control/kill-all", json!({"confirm": "KILL ALL"})).await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    let outcomes: Vec<_> = answer["results"].as_array().unwrap().iter().map(|r| &r["outcome"]).collect();
+    assert!(outcomes.len() >= 5 && outcomes.iter().all(|o| **o == "killed"), "{answer}");
+}
+
+async fn the_gateway_is_set_up_from_afar(fleet: &Fleet, gateway: &OpenClaw) {
+    let body = |token: &str| {
+        json!({"name": "office", "provider": "openclaw", "node": fleet.node, "gatewayUrl": gateway.url(),
+               "credentials": token})
+    };
+    let path = format!("{PROVIDERS}/test");
+    for (token, verdict) in [("wrong", "unauthorized"), (gateway.token(), "ok")] {
+        let (status, answer) = fleet.person.post(&path, body(token)).await.unwrap();
+        assert_eq!((status, &answer["verdict"]), (200, &json!(verdict)), "{answer}");
+        assert!(!answer.to_string().contains(token) || token == "wrong", "{answer}");
+    }
+    let (status, made) = fleet.person.post(PROVIDERS, body(gateway.token())).await.unwrap();
+    assert_eq!(status, 201, "{made}");
+    wait_until("the node reaches the gateway", WITHIN, async || {
+        let all = fleet.person.get(PROVIDERS).await.map_err(|e| e.to_string())?;
+        let one = &all["agentProviders"][0];
+        if one["delivery"] == "applied" && one["health"]["healthy"] == true { Ok(()) } else { Err(all.to_string()) }
+    })
+    .await
+    .unwrap();
+}
+
+async fn containers_are_found_and_spoken_to(fleet: &Fleet, engine: &Dockerd) {
+    let echo = "while read -r line; do echo \"heard $line\"; done";
+    let labels = json!({"dev.mosaic.agent": "true", "dev.mosaic.name": "boxed", "dev.mosaic.protocol": "lines",
+                        "dev.mosaic.inject": "stdin"});
+    let open = json!({"OpenStdin": true, "HostConfig": {"Init": true}});
+    engine.launch(echo, labels, open).unwrap();
+    let parent = fleet.found("the container is a session", |s| s["title"] == "boxed").await;
+    let id = parent["sessionId"].as_str().unwrap();
+    assert_eq!(parent["provider"], "docker");
+    let labels = json!({"dev.mosaic.agent": "true", "dev.mosaic.name": "boxed child", "dev.mosaic.protocol": "lines",
+                        "dev.mosaic.parent-id": id});
+    engine.launch("echo at work; sleep 1000", labels, json!({"HostConfig": {"Init": true}})).unwrap();
+    let child = fleet.found("its child is one", |s| s["title"] == "boxed child").await;
+    assert_eq!(child["parentSessionId"], id);
+    let tree = fleet.person.get("/api/mission-control/tree").await.unwrap();
+    let root = tree["roots"].as_array().unwrap().iter().find(|r| r["session"]["sessionId"] == id).unwrap();
+    assert_eq!(root["children"][0]["session"]["sessionId"], child["sessionId"]);
+
+    let message = fleet.say(id, "hello box").await;
+    fleet.message_until(id, "it answers", said("heard hello box")).await;
+    fleet.delivered(id, &message, "written").await;
+    let (status, answer) = fleet.person.act(id, "pause").await.unwrap();
+    assert_eq!((status, &answer["session"]["status"]), (200, &json!("paused")), "{answer}");
+    let (status, answer) = fleet.person.act(id, "resume").await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+}
+
+async fn a_gateways_session_has_a_child_and_takes_a_word_as_text(fleet: &Fleet, gateway: &OpenClaw) {
+    let id = fleet.person.spawn(&fleet.node, "gateway").await.unwrap();
+    let task = format!("FAKE:{}", json!({"steps": [{"text": "child", "chunks": 100, "delay_ms": 250}]}));
+    let steps = json!([
+        {"spawn": task, "label": "kid"},
+        {"tool": "exec", "args": {"command": "sleep 5; echo tool-done"}},
+        {"text": "parent done"},
+    ]);
+    fleet.say(&id, &format!("FAKE:{}", json!({"steps": steps}))).await;
+    let child = fleet.found("the sub-agent hangs under it", |s| s["parentSessionId"] == id.as_str()).await;
+    assert_eq!((&child["provider"], &child["title"]), (&json!("openclaw"), &json!("kid")));
+    fleet
+        .message_until(&id, "the tool is called", |m| m["content"].as_str().is_some_and(|c| c.contains("sleep 5")))
+        .await;
+    let message = fleet.say(&id, "stop").await;
+    fleet.delivered(&id, &message, "taken").await;
+    // The word was no command: the tool came to its end.
+    fleet
+        .message_until(&id, "the tool ends", |m| {
+            m["kind"] == "toolResult" && m["content"].as_str().is_some_and(|c| c.contains("tool-done"))
+        })
+        .await;
+    wait_until("the word reached the model", WITHIN, async || {
+        let calls = gateway.model_calls().map_err(|e| e.to_string())?;
+        let is_it = |call: &Value| call["lastUser"].as_str().is_some_and(|text| text.trim().ends_with("] stop"));
+        if calls.iter().any(is_it) { Ok(()) } else { Err(format!("{calls:?}")) }
+    })
+    .await
+    .unwrap();
+    let (status, answer) = fleet.person.act(&id, "pause").await.unwrap();
+    assert_eq!(status, 409, "a gateway cannot pause, and says so: {answer}");
+}
+
+async fn codex_is_steered_within_its_turn(fleet: &Fleet, model: &FakeModel) {
+    let id = fleet.person.spawn(&fleet.node, "codex-acp").await.unwrap();
+    fleet.session_until(&id, "codex waits", |s| s["status"] == "waiting").await;
+    fleet.say(&id, "SAY: looking ;; RUN: sleep 5 ;; SAY: that was it").await;
+    fleet.message_until(&id, "its tool is called", |m| m["kind"] == "toolCall").await;
+    let message = fleet.say(&id, "SAY: operator heard").await;
+    fleet.delivered(&id, &message, "taken").await;
+    fleet.message_until(&id, "it answers", said("operator heard")).await;
+    let asked = serde_json::to_string(&model.requests().unwrap()).unwrap();
+    assert!(asked.contains("SAY: operator heard"), "it reached the model");
+}
+
+async fn a_request_for_leave_is_answered(fleet: &Fleet, home: &Path) {
+    let id = fleet.person.spawn(&fleet.node, "claude").await.unwrap();
+    fleet.session_until(&id, "claude waits", |s| s["status"] == "waiting").await;
+    fleet.say(&id, "SAY: I will ;; RUN: touch granted ;; SAY: thank you").await;
+    let asks = |s: &Value| s["attention"]["kind"] == "permission" && s["attention"]["request"].is_object();
+    let session = fleet.session_until(&id, "it asks for leave", asks).await;
+    let attention = &session["attention"];
+    assert!(attention["text"].as_str().unwrap().contains("touch granted"), "{attention}");
+    let request = &attention["request"]["requestId"];
+    let options = attention["request"]["options"].as_array().unwrap();
+    let allow = options.iter().find(|o| o["kind"] == "allowOnce").unwrap();
+    let path = format!("/api/mission-control/sessions/{id}/answer");
+    let (status, answer) =
+        fleet.person.post(&path, json!({"requestId": request, "optionId": allow["optionId"]})).await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    fleet.message_until(&id, "it goes on", said("thank you")).await;
+    assert!(home.join("work/granted").exists());
+    let told = fleet.message_until(&id, "who answered is told", |m| m["metadata"]["answers"] == *request).await;
+    assert!(told["metadata"]["operator"]["name"].is_string(), "{told}");
+}

@@ -1,0 +1,310 @@
+//! Requests for leave that wait for an answer: on the connection of whoever asks, which is told what an operator chose.
+//!
+//! ```text
+//! asked ─┬─ answered through the mesh ─► handed over ─► the agent goes on: confirmed, or not in time: unconfirmed
+//!        ├─ what was asked for is carried out, or the program is blocked no more: answered at the terminal
+//!        └─ the connection ends: taken back
+//! ```
+//!
+//! Laws:
+//! 1. Asking, answering and closing are in the log, in this order. Nothing else tells of a request.
+//! 2. An answer is given once. Who gives the same one again is told what became of it.
+//! 3. That it took effect is seen by what the agent does, not by our having said it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bus_schema::{AnswerOption, MessageId, Operator, OptionKind, Status};
+
+use super::session::Session;
+use crate::pty::emulator::ProgramState;
+use crate::pty::protocol::{Answer, Fault, FaultKind};
+use crate::pty::record::{Answered, Note};
+use crate::pty::report::{HOOK, Report};
+
+/// Requests open at once: half of the connections there may be. An agent shows one dialog at a time.
+const MAX_OPEN: usize = 16;
+/// Answers that are remembered for whoever asks again.
+const MAX_ANSWERED: usize = 256;
+/// How long an agent may take to show that it took an answer.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(6);
+/// How long a program must say that it waits for nothing until what it asked for counts as answered: between two
+/// dialogs it may say so for a moment.
+const UNBLOCKED_FOR: Duration = Duration::from_millis(700);
+/// Longest text that is handed over with an answer.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
+
+/// The requests of a session.
+#[derive(Default)]
+pub(crate) struct Asks {
+    /// In the order in which they were asked.
+    open: Vec<Open>,
+    answered: VecDeque<(String, Result<(), &'static str>)>,
+}
+
+/// A request as it is asked.
+pub(crate) struct Request {
+    pub connection: u64,
+    pub call: Option<String>,
+    pub options: Vec<AnswerOption>,
+    pub takes_text: bool,
+}
+
+struct Open {
+    name: String,
+    request: Request,
+    /// True once the program said that it is blocked.
+    was_blocked: bool,
+    /// Since when it says that it is not, after it was.
+    unblocked: Option<Instant>,
+    given: Option<Given>,
+}
+
+struct Given {
+    answered: Answered,
+    until: Instant,
+    /// Who waits to hear.
+    waiting: Vec<(u64, u64)>,
+}
+
+/// What is to be done about a request.
+enum Next {
+    Confirm(bool),
+    Close(&'static str),
+}
+
+impl Open {
+    fn next(&mut self, program: Option<ProgramState>, is_connected: bool, now: Instant) -> Option<Next> {
+        match program {
+            Some(ProgramState::Blocked) => (self.was_blocked, self.unblocked) = (true, None),
+            Some(_) if self.was_blocked => self.unblocked = self.unblocked.or(Some(now)),
+            Some(_) | None => {}
+        }
+        match &self.given {
+            Some(_) if self.unblocked.is_some() => Some(Next::Confirm(true)),
+            Some(given) if now >= given.until => Some(Next::Confirm(false)),
+            Some(_) => None,
+            None if !is_connected => Some(Next::Close("it asks no longer")),
+            None if self.unblocked.is_some_and(|since| now >= since + UNBLOCKED_FOR) => {
+                Some(Next::Close("answered at the terminal"))
+            }
+            None => None,
+        }
+    }
+}
+
+impl Asks {
+    /// When to look again, if nothing happens before.
+    pub fn look_at(&self) -> Option<Instant> {
+        let at = |open: &Open| match &open.given {
+            Some(given) => Some(given.until),
+            None => open.unblocked.map(|since| since + UNBLOCKED_FOR),
+        };
+        self.open.iter().filter_map(at).min()
+    }
+}
+
+impl Session {
+    /// Takes a request: it waits from now on.
+    pub fn ask(&mut self, source: &str, name: String, request: Request, report: Report) {
+        if self.asks.open.len() >= MAX_OPEN {
+            let line = serde_json::json!({"closed": format!("{MAX_OPEN} requests are open already")});
+            return self.parts.reporters.tell(request.connection, &line);
+        }
+        self.report(source, Report::Answers);
+        self.report(source, report);
+        self.asks.open.push(Open { name, request, was_blocked: false, unblocked: None, given: None });
+    }
+
+    /// What leave was asked for was carried out.
+    pub fn called(&mut self, call: &str) {
+        if let Some(at) = self.asks.open.iter().position(|open| open.request.call.as_deref() == Some(call)) {
+            self.settle(at, true, "answered at the terminal");
+        }
+    }
+
+    /// The agent goes on: whatever was answered has arrived.
+    pub fn goes_on(&mut self) {
+        while let Some(at) = self.asks.open.iter().position(|open| open.given.is_some()) {
+            self.settle(at, true, "");
+        }
+    }
+
+    /// Looks what became of requests.
+    pub fn look_at_asks(&mut self, now: Instant) {
+        let mut at = 0;
+        while let Some(open) = self.asks.open.get_mut(at) {
+            let is_connected = self.parts.reporters.has(open.request.connection);
+            match open.next(self.program, is_connected, now) {
+                Some(Next::Confirm(confirmed)) => self.settle(at, confirmed, ""),
+                Some(Next::Close(reason)) => self.settle(at, false, reason),
+                None => at += 1,
+            }
+        }
+    }
+
+    /// The session is over: nobody goes on.
+    pub fn abandon_asks(&mut self) {
+        while !self.asks.open.is_empty() {
+            self.settle(0, false, "the session ended");
+        }
+    }
+
+    /// A request is open no more: answered through the mesh, or for another reason.
+    fn settle(&mut self, at: usize, confirmed: bool, reason: &str) {
+        let Open { name, request, given, .. } = self.asks.open.remove(at);
+        let Some(Given { mut answered, waiting, .. }) = given else {
+            self.parts.reporters.tell(request.connection, &serde_json::json!({"closed": reason}));
+            return self.report(HOOK, Report::Closed { request: name, reason: reason.into() });
+        };
+        answered.confirmed = confirmed;
+        self.note(&Note::Answered(answered));
+        let result = if confirmed {
+            Ok(())
+        } else {
+            Err("unconfirmed: the answer was handed over, and the agent was not seen to go on")
+        };
+        self.asks.answered.push_back((name, result));
+        if self.asks.answered.len() > MAX_ANSWERED {
+            self.asks.answered.pop_front();
+        }
+        for (client, id) in waiting {
+            self.parts.clients.reply(client, id, told(result));
+        }
+    }
+
+    /// Hands an operator's answer over. `None` if what became of it is told later.
+    pub fn answer_ask(
+        &mut self,
+        (client, id): (u64, u64),
+        request: &MessageId,
+        (option_id, text): (Option<String>, Option<String>),
+        by: Operator,
+    ) -> Option<Result<Answer, Fault>> {
+        let prefix = format!("{}-", self.parts.spec.session_id);
+        let name = request.as_str().strip_prefix(&prefix).unwrap_or_default().to_owned();
+        if let Some((_, result)) = self.asks.answered.iter().find(|(answered, _)| *answered == name) {
+            return Some(told(*result));
+        }
+        if let Some(fault) = self.ended_fault() {
+            return Some(Err(fault));
+        }
+        let frozen = self.parts.state.frozen_by.is_some();
+        let Some(open) = self.asks.open.iter_mut().find(|open| open.name == name) else {
+            let reason = "the request is not open any more";
+            return Some(Err(Fault::wrong_state(Status::Running, reason)));
+        };
+        if let Some(given) = &mut open.given {
+            given.waiting.push((client, id));
+            return None;
+        }
+        if frozen {
+            return Some(Err(Fault::wrong_state(Status::Paused, "resume it first: what stands still takes no answer")));
+        }
+        let option = match choose(&open.request, option_id.as_deref(), text.as_deref()) {
+            Ok(option) => option.clone(),
+            Err(reason) => return Some(Err(Fault::new(FaultKind::Invalid, reason))),
+        };
+        let answer = serde_json::json!({"answer": {"optionId": option.option_id, "text": text}});
+        let answered =
+            Answered { request: name, option: option.option_id, label: option.label, text, by, confirmed: false };
+        let until = Instant::now() + CONFIRM_WITHIN;
+        open.given = Some(Given { answered, until, waiting: vec![(client, id)] });
+        self.parts.reporters.tell(open.request.connection, &answer);
+        None
+    }
+}
+
+fn told(result: Result<(), &'static str>) -> Result<Answer, Fault> {
+    result.map(|()| Answer::Done).map_err(|reason| Fault::new(FaultKind::Failed, reason))
+}
+
+/// The option that an answer chooses: the one it names, or with words alone the one that says no.
+fn choose<'a>(request: &'a Request, option_id: Option<&str>, text: Option<&str>) -> Result<&'a AnswerOption, String> {
+    if text.is_some() && !request.takes_text {
+        return Err("this request is not answered in words".into());
+    }
+    if text.is_some_and(|text| text.len() > MAX_TEXT_BYTES) {
+        return Err(format!("an answer has at most {MAX_TEXT_BYTES} bytes of text"));
+    }
+    let found = match option_id {
+        Some(id) => request.options.iter().find(|option| option.option_id == id),
+        None if text.is_some() => request.options.iter().find(|option| option.kind == OptionKind::RejectOnce),
+        None => None,
+    };
+    found.ok_or_else(|| {
+        let offered = request.options.iter().map(|option| option.option_id.as_str()).collect::<Vec<_>>();
+        format!("{:?} is not offered; one of {}", option_id.unwrap_or_default(), offered.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option(id: &str, kind: OptionKind) -> AnswerOption {
+        AnswerOption { option_id: id.into(), label: id.into(), kind }
+    }
+
+    fn request() -> Request {
+        let options = vec![option("allow", OptionKind::AllowOnce), option("deny", OptionKind::RejectOnce)];
+        Request { connection: 1, call: None, options, takes_text: true }
+    }
+
+    fn open() -> Open {
+        Open { name: "q".into(), request: request(), was_blocked: false, unblocked: None, given: None }
+    }
+
+    fn word(next: Option<Next>) -> String {
+        match next {
+            Some(Next::Confirm(confirmed)) => format!("confirmed {confirmed}"),
+            Some(Next::Close(reason)) => reason.into(),
+            None => String::new(),
+        }
+    }
+
+    #[test]
+    fn an_answer_names_an_option_or_says_no_in_words() {
+        let request = request();
+        let chosen = |id, text| choose(&request, id, text).map(|option| option.option_id.as_str());
+        assert_eq!(chosen(Some("allow"), None), Ok("allow"));
+        assert_eq!(chosen(Some("deny"), Some("not now")), Ok("deny"));
+        assert_eq!(chosen(None, Some("use b.txt")), Ok("deny"));
+        assert!(chosen(Some("always"), None).unwrap_err().contains("one of allow, deny"));
+        assert!(chosen(None, None).is_err());
+        assert!(choose(&Request { takes_text: false, ..super::tests::request() }, None, Some("x")).is_err());
+    }
+
+    #[test]
+    fn a_request_is_closed_where_the_terminal_answered_it_and_not_between_two_dialogs() {
+        let (now, mut open) = (Instant::now(), open());
+        let ms = Duration::from_millis;
+        let mut at = |program, after| word(open.next(program, true, now + ms(after)));
+        // Not drawn yet: what is said before it is blocked says nothing.
+        assert_eq!(at(Some(ProgramState::Working), 0), "");
+        assert_eq!(at(Some(ProgramState::Working), 5_000), "");
+        assert_eq!(at(Some(ProgramState::Blocked), 5_100), "");
+        assert_eq!(at(Some(ProgramState::Working), 5_200), "");
+        assert_eq!(at(Some(ProgramState::Blocked), 5_300), "");
+        assert_eq!(at(Some(ProgramState::Working), 6_500), "");
+        assert_eq!(at(Some(ProgramState::Working), 7_200), "answered at the terminal");
+    }
+
+    #[test]
+    fn who_is_gone_asks_no_longer() {
+        assert_eq!(word(open().next(Some(ProgramState::Blocked), false, Instant::now())), "it asks no longer");
+    }
+
+    #[test]
+    fn an_answer_is_confirmed_by_what_the_agent_does() {
+        let (now, mut open) = (Instant::now(), open());
+        let by = Operator { id: bus_schema::UserId::new("u").unwrap(), name: "Ada".into() };
+        let (request, option, label) = ("q".into(), "allow".into(), "Yes".into());
+        let answered = Answered { request, option, label, text: None, by, confirmed: false };
+        open.next(Some(ProgramState::Blocked), true, now);
+        open.given = Some(Given { answered, until: now + CONFIRM_WITHIN, waiting: vec![] });
+        assert_eq!(word(open.next(Some(ProgramState::Blocked), false, now)), "");
+        assert_eq!(word(open.next(Some(ProgramState::Blocked), false, now + CONFIRM_WITHIN)), "confirmed false");
+        assert_eq!(word(open.next(Some(ProgramState::Working), false, now)), "confirmed true");
+    }
+}

@@ -1,0 +1,291 @@
+//! The adapters of Codex and Claude Code from npm, against a scripted model, without a network.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bus_schema::{AttentionKind, Delivery, InjectMode, OptionKind, Role, Status, Turn};
+use providers::{AgentProvider, News, Profile};
+use testkit::{FakeModel, npm_with, proc, wait_until};
+
+use crate::harness::{Session, Stage, ada};
+use crate::stage::{acp, acp_stage, answer, attention, inject, receipt, status, times, told, turn};
+
+const WITHIN: Duration = Duration::from_secs(120);
+const PACKAGES: [&str; 2] = ["@agentclientprotocol/codex-acp@2.6.0", "@agentclientprotocol/claude-agent-acp@0.101.0"];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cli {
+    Codex,
+    /// Runs every command.
+    Claude,
+    /// Asks before each.
+    CarefulClaude,
+}
+
+impl Cli {
+    /// Its profile; what it wants to find in its home is written there.
+    fn profile(self, home: &Path, model: &str) -> Profile {
+        let bin = npm_with("acp", &PACKAGES).unwrap().join("node_modules/.bin");
+        let work = home.join("work");
+        std::fs::create_dir_all(&work).unwrap();
+        std::fs::write(work.join("README.md"), "hello\n").unwrap();
+        let home_text = home.to_str().unwrap().to_owned();
+        let (program, env) = match self {
+            Cli::Codex => {
+                let config = format!(
+                    "model = \"gpt-5.1-codex\"\nmodel_provider = \"fake\"\napproval_policy = \"never\"\n\
+                     sandbox_mode = \"danger-full-access\"\n\
+                     [model_providers.fake]\nname = \"fake\"\nbase_url = \"{model}/v1\"\nenv_key = \"FAKE_API_KEY\"\n\
+                     wire_api = \"responses\"\n[projects.{work:?}]\ntrust_level = \"trusted\"\n"
+                );
+                std::fs::write(home.join("config.toml"), config).unwrap();
+                ("codex-acp", vec![("CODEX_HOME", home_text), ("FAKE_API_KEY", "x".into())])
+            }
+            Cli::Claude | Cli::CarefulClaude => {
+                let allow = if self == Cli::Claude { vec!["Bash"] } else { vec![] };
+                let settings = serde_json::json!({"permissions": {"defaultMode": "default", "allow": allow}});
+                std::fs::write(home.join("settings.json"), settings.to_string()).unwrap();
+                let state = serde_json::json!({
+                    "hasCompletedOnboarding": true,
+                    "customApiKeyResponses": {"approved": ["sk-fake"], "rejected": []},
+                    "projects": {work.to_str().unwrap(): {"hasTrustDialogAccepted": true}},
+                });
+                std::fs::write(home.join(".claude.json"), state.to_string()).unwrap();
+                let env = vec![
+                    ("CLAUDE_CONFIG_DIR", home_text),
+                    ("ANTHROPIC_BASE_URL", model.to_owned()),
+                    ("ANTHROPIC_API_KEY", "sk-fake".into()),
+                    ("DISABLE_AUTOUPDATER", "1".into()),
+                    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
+                    // It offers to skip all questions, and as root does not start then.
+                    ("IS_SANDBOX", "1".into()),
+                ];
+                ("claude-agent-acp", env)
+            }
+        };
+        let program = bin.join(program);
+        let mut profile = acp(&[program.to_str().unwrap()]);
+        profile.cwd = Some(work);
+        profile.env = env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        profile
+    }
+}
+
+struct Running {
+    stage: Stage,
+    model: FakeModel,
+    session: Session,
+    home: tempfile::TempDir,
+}
+
+impl Running {
+    async fn start(cli: Cli) -> Self {
+        let model = FakeModel::start_with(&["--delay", "5"]).unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let stage = acp_stage().await;
+        let mut session = stage.spawn(cli.profile(home.path(), &model.url())).await;
+        status(&mut session, Status::Waiting).await;
+        Self { stage, model, session, home }
+    }
+
+    /// Every process of the session, however it hides: they all carry its id in their environment.
+    fn tree(&self) -> Vec<proc::Stat> {
+        let mark = format!("MOSAIC_SESSION_ID={}", self.session.id);
+        proc::with_env(&mark).into_iter().filter(|p| p.state != 'Z').collect()
+    }
+
+    /// Waits until a message of this kind contains this.
+    async fn kind(&mut self, kind: &str, text: &str) -> providers::MessageDraft {
+        self.session
+            .until(text, |event| match &event.news {
+                News::Message(draft) if draft.kind.as_str() == kind && draft.content.contains(text) => {
+                    Some(draft.clone())
+                }
+                _ => None,
+            })
+            .await
+    }
+
+    async fn ends(mut self) {
+        self.session.provider.terminate(&self.session.id, &ada()).await.unwrap();
+        assert_eq!(self.session.end().await.status, Status::Killed);
+        assert_eq!(self.tree(), [], "nothing is left");
+    }
+}
+
+async fn a_turn_with_a_tool_is_stepped_into(cli: Cli) {
+    let mut it = Running::start(cli).await;
+    let prompt = "THINK: hmm ;; SAY: looking ;; RUN: sleep 4 && cat README.md ;; SAY: never";
+    let (id, outcome) = inject(&it.session, prompt, InjectMode::Steer).await;
+    assert_eq!(outcome.state, Delivery::Written);
+    let call = it.kind("toolCall", "cat README.md").await;
+    assert_eq!(call.metadata["toolKind"], "execute");
+    receipt(&mut it.session, &id, Delivery::Taken).await;
+    let (_, outcome) = inject(&it.session, "SAY: operator heard", InjectMode::Steer).await;
+    assert_eq!((outcome.state, outcome.mode), (Delivery::Taken, Some(InjectMode::Steer)));
+    // Claude Code may put a running command into the background when somebody says something (seen with 0.101).
+    let output = if cli == Cli::Claude { "" } else { "hello" };
+    let result = it.kind("toolResult", output).await;
+    assert_eq!(result.metadata["toolCallId"], call.metadata["toolCallId"]);
+    it.kind("text", "operator heard").await;
+    turn(&mut it.session, Turn::Idle).await;
+    let asked = serde_json::to_string(&it.model.requests().unwrap()).unwrap();
+    assert!(asked.contains("SAY: operator heard"), "it reached the model: {asked}");
+    let told = told(&it.session);
+    let said: Vec<_> = told.iter().filter(|(role, ..)| *role == Role::Agent).collect();
+    let kinds: Vec<_> = said.iter().map(|(_, kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["reasoning", "text", "toolCall", "toolResult", "text"], "{told:?}");
+    assert_eq!((times(&it.session, "hmm"), times(&it.session, "looking")), (1, 1), "{told:?}");
+    it.ends().await;
+}
+
+/// Keeps a processor busy, and hides from simple kills in three ways.
+const BUSY: &str = "SAY: busy ;; RUN: setsid nohup sleep 3001 & (setsid sh -c '(sleep 3002 &)' &) ; \
+                    while true; do true; done ;; SAY: never";
+
+async fn a_frozen_tree_stands_still_and_a_killed_one_is_gone(cli: Cli) {
+    let mut it = Running::start(cli).await;
+    inject(&it.session, BUSY, InjectMode::Steer).await;
+    wait_until("the tool runs with all it hides", WITHIN, async || {
+        let names: Vec<_> = it.tree().into_iter().map(|p| p.comm).collect();
+        if names.iter().filter(|n| *n == "sleep").count() == 2 { Ok(()) } else { Err(names) }
+    })
+    .await
+    .unwrap();
+    let spent = proc::cpu(&it.tree());
+    wait_until("it works", WITHIN, async || proc::cpu(&it.tree()) > spent + Duration::from_millis(300)).await.unwrap();
+    let (provider, id) = (it.session.provider.clone(), it.session.id.clone());
+    provider.pause(&id, &ada()).await.unwrap();
+    let frozen = proc::cpu(&it.tree());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(proc::cpu(&it.tree()), frozen, "no time was spent in three seconds");
+    provider.resume(&id, &ada()).await.unwrap();
+    wait_until("it goes on", WITHIN, async || proc::cpu(&it.tree()) > frozen + Duration::from_millis(300))
+        .await
+        .unwrap();
+    let report = provider.kill(&id, &ada()).await.unwrap();
+    assert_eq!(report.survivors, []);
+    assert!(report.ended.iter().filter(|p| p.name == "sleep").count() >= 2, "{report:?}");
+    assert_eq!(it.session.end().await.status, Status::Killed);
+    assert_eq!(it.tree(), [], "nothing is left");
+}
+
+async fn an_interrupt_ends_the_turn_and_begins_another(cli: Cli) {
+    let mut it = Running::start(cli).await;
+    inject(&it.session, "RUN: sleep 300 ;; SAY: never", InjectMode::Steer).await;
+    it.kind("toolCall", "sleep 300").await;
+    let (id, outcome) = inject(&it.session, "SAY: instead", InjectMode::Interrupt).await;
+    assert_eq!((outcome.state, outcome.mode), (Delivery::Written, Some(InjectMode::Interrupt)));
+    it.session.message("the turn was interrupted").await;
+    it.kind("text", "instead").await;
+    receipt(&mut it.session, &id, Delivery::Taken).await;
+    turn(&mut it.session, Turn::Idle).await;
+    assert_eq!(times(&it.session, "never"), 0);
+    it.ends().await;
+}
+
+async fn a_failure_of_the_model_is_no_fine_turn(cli: Cli) {
+    let mut it = Running::start(cli).await;
+    inject(&it.session, "FAIL: 400 broken on purpose", InjectMode::Steer).await;
+    turn(&mut it.session, Turn::Error).await;
+    let needed = attention(&mut it.session).await;
+    assert!(needed.kind == AttentionKind::Error && needed.text.contains("broken on purpose"), "{needed:?}");
+    inject(&it.session, "SAY: well again", InjectMode::Steer).await;
+    it.kind("text", "well again").await;
+    turn(&mut it.session, Turn::Idle).await;
+    it.ends().await;
+}
+
+async fn a_replaced_node_agent_tells_every_message_once(cli: Cli) {
+    let mut it = Running::start(cli).await;
+    let prompt = "SAY: one ;; RUN: sleep 3 ;; SAY: two ;; RUN: sleep 1 ;; SAY: three";
+    inject(&it.session, prompt, InjectMode::Steer).await;
+    let first = it.kind("toolCall", "sleep 3").await;
+    let from = it.session.seen.last().unwrap().position;
+    it.stage.provider.shutdown().await;
+    it.stage.replace().await;
+    let mut again = it.stage.session(&it.session.id, from).await;
+    again.message("three").await;
+    turn(&mut again, Turn::Idle).await;
+    let mut all = told(&it.session);
+    all.extend(told(&again));
+    let said: Vec<_> = all.iter().filter(|(role, kind, _)| *role == Role::Agent && kind == "text").collect();
+    let said: Vec<_> = said.iter().map(|(.., text)| text.as_str()).collect();
+    assert_eq!(said, ["one", "two", "three"], "{all:?}");
+    assert_eq!(all.iter().filter(|(.., text)| *text == first.content).count(), 1);
+    it.session = again;
+    it.ends().await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_is_stepped_into() {
+    a_turn_with_a_tool_is_stepped_into(Cli::Codex).await;
+}
+
+#[tokio::test]
+async fn cli_claude_acp_is_stepped_into() {
+    a_turn_with_a_tool_is_stepped_into(Cli::Claude).await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_is_frozen_and_killed() {
+    a_frozen_tree_stands_still_and_a_killed_one_is_gone(Cli::Codex).await;
+}
+
+#[tokio::test]
+async fn cli_claude_acp_is_frozen_and_killed() {
+    a_frozen_tree_stands_still_and_a_killed_one_is_gone(Cli::Claude).await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_is_interrupted() {
+    an_interrupt_ends_the_turn_and_begins_another(Cli::Codex).await;
+}
+
+#[tokio::test]
+async fn cli_claude_acp_is_interrupted() {
+    an_interrupt_ends_the_turn_and_begins_another(Cli::Claude).await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_tells_a_failure_of_the_model() {
+    a_failure_of_the_model_is_no_fine_turn(Cli::Codex).await;
+}
+
+#[tokio::test]
+async fn cli_claude_acp_tells_a_failure_of_the_model() {
+    a_failure_of_the_model_is_no_fine_turn(Cli::Claude).await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_outlives_the_node_agent() {
+    a_replaced_node_agent_tells_every_message_once(Cli::Codex).await;
+}
+
+#[tokio::test]
+async fn cli_claude_acp_outlives_the_node_agent() {
+    a_replaced_node_agent_tells_every_message_once(Cli::Claude).await;
+}
+
+#[tokio::test]
+async fn cli_claude_acp_gets_leave_and_refusal() {
+    let mut it = Running::start(Cli::CarefulClaude).await;
+    let made = it.home.path().join("work/made");
+    for (kind, exists) in [(OptionKind::RejectOnce, false), (OptionKind::AllowOnce, true)] {
+        inject(&it.session, "SAY: making ;; RUN: touch made ;; SAY: made it", InjectMode::Steer).await;
+        let request = attention(&mut it.session).await.request.unwrap();
+        if exists {
+            // In between, the node agent is another one.
+            it.stage.provider.shutdown().await;
+            it.stage.replace().await;
+            let from = it.session.seen.last().unwrap().position;
+            it.session = it.stage.session(&it.session.id, from).await;
+        }
+        let option = request.options.iter().find(|option| option.kind == kind).unwrap().option_id.clone();
+        answer(&it.session, &request.request_id, &option).await.unwrap();
+        it.session.message("made it").await;
+        turn(&mut it.session, Turn::Idle).await;
+        assert_eq!(made.exists(), exists, "{:?}", it.session.messages());
+    }
+    it.ends().await;
+}

@@ -1,0 +1,12 @@
+//! Sessions of a real OpenClaw gateway, with a scripted model behind it (`testkit::OpenClaw`).
+//!
+//! A gateway takes half a minute to start, so the tests that need one run scene after scene on one gateway.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod conformance;
+mod family;
+mod harness;
+mod rest;
+mod restart;
+mod trial;
+mod turns;

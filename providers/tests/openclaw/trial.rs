@@ -1,0 +1,83 @@
+//! A connection that does not work says why, each reason in its own word, and never the token.
+
+use bus_schema::ConnectionVerdict as Verdict;
+use providers::AgentProvider;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::harness::{Stage, connection, open};
+
+const TOKEN: &str = "a-secret-that-nobody-sees";
+
+async fn verdict(url: &str) -> Verdict {
+    let dir = tempfile::tempdir().unwrap();
+    let provider = open(dir.path().join("openclaw"), vec![]).await;
+    let tested = provider.test(connection("x", url, TOKEN)).await.unwrap();
+    assert!(!tested.message.is_empty() && !tested.message.contains(TOKEN), "{}", tested.message);
+    provider.shutdown().await;
+    tested.verdict
+}
+
+/// Answers every connection with these bytes; where it listens.
+async fn answers(bytes: &'static [u8]) -> (u16, tokio::task::JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let mut asked = [0; 1024];
+            // Whoever has gone needs no answer.
+            let _ = tcp.read(&mut asked).await;
+            let _ = tcp.write_all(bytes).await;
+        }
+    });
+    (port, tasks)
+}
+
+#[tokio::test]
+async fn nobody_there_is_unreachable() {
+    let port = testkit::free_port().unwrap();
+    assert_eq!(verdict(&format!("ws://127.0.0.1:{port}/")).await, Verdict::Unreachable);
+}
+
+#[tokio::test]
+async fn a_web_server_is_not_a_gateway() {
+    let page = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi";
+    let (port, _tasks) = answers(page).await;
+    assert_eq!(verdict(&format!("ws://127.0.0.1:{port}/")).await, Verdict::NotARuntime);
+}
+
+#[tokio::test]
+async fn plain_text_where_tls_is_wanted_is_a_matter_of_tls() {
+    let (port, _tasks) = answers(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!(verdict(&format!("wss://127.0.0.1:{port}/")).await, Verdict::Tls);
+}
+
+#[tokio::test]
+async fn tls_where_plain_text_is_wanted_is_a_matter_of_tls() {
+    // What a TLS server says to a plain request: a fatal alert, "unexpected message".
+    let (port, _tasks) = answers(&[21, 3, 3, 0, 2, 2, 10]).await;
+    assert_eq!(verdict(&format!("ws://127.0.0.1:{port}/")).await, Verdict::Tls);
+}
+
+#[tokio::test]
+async fn no_address_is_no_connection() {
+    assert_eq!(verdict("gateway").await, Verdict::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openclaw_connections_are_tried() {
+    let stage = Stage::new(json!({})).await;
+    let (provider, url) = (&stage.provider, stage.gateway.url());
+    let good = provider.test(connection("x", &url, stage.gateway.token())).await.unwrap();
+    assert_eq!(good.verdict, Verdict::Ok, "{}", good.message);
+    assert!(good.message.contains("2026.9.6"), "{}", good.message);
+    for token in [TOKEN, ""] {
+        let bad = provider.test(connection("x", &url, token)).await.unwrap();
+        assert_eq!(bad.verdict, Verdict::Unauthorized, "{}", bad.message);
+        assert!(token.is_empty() || !bad.message.contains(token), "{}", bad.message);
+    }
+    let tls = provider.test(connection("x", &url.replace("ws:", "wss:"), TOKEN)).await.unwrap();
+    assert_eq!(tls.verdict, Verdict::Tls, "{}", tls.message);
+}
