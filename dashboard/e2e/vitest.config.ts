@@ -9,6 +9,8 @@ export default defineConfig(({ mode }) => ({
     globalSetup: [mode === 'mock' ? './setup-mock.ts' : './setup-stack.ts'],
     // One browser and one fleet: files one after the other.
     fileParallelism: false,
+    // Nothing is tried again but where a machine is known to be slow beyond any deadline; the report tells of it.
+    retry: Number(process.env.MOSAIC_BROWSER_RETRIES ?? 0),
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },

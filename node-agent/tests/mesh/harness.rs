@@ -1,6 +1,6 @@
 //! One mesh per test: a server, a hub's connection with its streams, and a node agent in a process of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command as Program;
 use std::time::Duration;
@@ -290,12 +290,20 @@ impl Mesh {
         wait_until("all messages are stored", Duration::from_secs(180), async || {
             let mut messages = self.stored().await.remove(session).unwrap_or_default();
             messages.sort_by_key(|message| message.seq);
-            let is_all = messages.last().is_some_and(|last| last.seq >= count);
-            if is_all { Ok(messages) } else { Err(messages.len()) }
+            let is_all = messages.last().is_some_and(|last| last.seq >= count) && missing(&messages).is_empty();
+            if is_all { Ok(messages) } else { Err((messages.len(), missing(&messages))) }
         })
         .await
         .unwrap()
     }
+}
+
+/// The first numbers that are not there, among those before the last one: what was sent again after a kill may be
+/// stored behind what came later.
+pub fn missing(sorted: &[Message]) -> Vec<u64> {
+    let there: BTreeSet<u64> = sorted.iter().map(|message| message.seq).collect();
+    let last = there.last().copied().unwrap_or(0);
+    (1..last).filter(|seq| !there.contains(seq)).take(5).collect()
 }
 
 pub fn sign(key: &KeyPair, subject: &Subject, payload: &[u8]) -> HeaderMap {

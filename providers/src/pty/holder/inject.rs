@@ -39,6 +39,9 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 const AFTER_PASTE: Duration = Duration::from_millis(200);
 /// Between typed text and Enter: longer than the 120 ms within which Codex takes keys for a burst.
 const AFTER_TYPING: Duration = Duration::from_millis(150);
+/// How long the program may take to show the text on its input line, before Enter is pressed all the same: what has
+/// not been shown may not have been read, and Enter in one read with a paste is no Enter.
+const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 /// How long the program may take to show that it took the text.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
 /// How long of that a program that tells where it stands is waited for.
@@ -300,10 +303,14 @@ impl Job {
             }
             Stage::Pausing { until } => {
                 let pause = if view.bracketed.is_some() { AFTER_PASTE } else { AFTER_TYPING };
-                if view.now < *until.get_or_insert(view.now + pause) {
+                let until = *until.get_or_insert(view.now + pause);
+                if view.now < until {
                     return None;
                 }
                 let before = Before::of(view, &self.message.content);
+                if before.typed.is_none() && view.now < until + SHOWN_WITHIN {
+                    return None;
+                }
                 self.enter(view, steps, false, before);
                 None
             }
@@ -432,7 +439,8 @@ impl Before {
 
 /// The end of the text, short enough to stand on one row of an input box.
 fn last_words(content: &str) -> Option<String> {
-    let line = sanitised(content).trim_end().rsplit('\n').next().map(str::trim).map(ToOwned::to_owned)?;
+    // A tab is shown as who knows how many spaces.
+    let line = sanitised(content).trim_end().rsplit(['\n', '\t']).next().map(str::trim).map(ToOwned::to_owned)?;
     let from = line.char_indices().rev().nth(9).map_or(0, |(at, _)| at);
     line.get(from..).map(str::trim).filter(|words| !words.is_empty()).map(Into::into)
 }

@@ -94,6 +94,20 @@ fn a_paste_then_a_pause_then_enter_then_proof() {
 }
 
 #[test]
+fn enter_waits_a_while_until_the_text_is_shown() {
+    let mut stage = Stage::new();
+    stage.emulator.feed(b"\x1b[?2004h> ");
+    stage.inject("hello there", InjectMode::Steer).unwrap();
+    stage.typed();
+    assert_eq!(stage.pass(200).typed(), "");
+    assert_eq!(stage.pass(700).typed(), "");
+    stage.emulator.feed(b"hello there");
+    assert_eq!(stage.typed(), "\r");
+    stage.emulator.feed(b"\r\n> ");
+    assert_eq!(stage.typed(), "<written >");
+}
+
+#[test]
 fn a_program_that_begins_to_work_has_taken_it() {
     let mut stage = Stage::new();
     stage.emulator.feed(b"\x1b[?2004h");
@@ -101,6 +115,7 @@ fn a_program_that_begins_to_work_has_taken_it() {
     stage.inject("hello", InjectMode::Steer).unwrap();
     stage.typed();
     stage.pass(200).typed();
+    stage.pass(1000).typed();
     stage.program = Some(ProgramState::Working);
     assert_eq!(stage.typed(), "<taken >");
 }
@@ -133,10 +148,11 @@ fn without_bracketed_paste_only_one_line_is_typed() {
     assert!(stage.typed().starts_with("<refused the program takes one line"));
     stage.inject("a\tline\n", InjectMode::Steer).unwrap();
     assert_eq!(stage.typed(), "a line");
+    stage.emulator.feed(b"a line");
     assert_eq!(stage.pass(150).typed(), "\r");
     stage.canonical = true;
     stage.reads = Some(true);
-    stage.emulator.feed(b"x");
+    stage.emulator.feed(b"\r\nx");
     stage.typed();
     stage.inject(&"x".repeat(5000), InjectMode::Steer).unwrap();
     assert!(stage.typed().contains("<refused the terminal takes lines of at most 4000"));
@@ -201,6 +217,7 @@ fn an_interrupt_needs_a_program_that_says_it_works() {
     stage.program = Some(ProgramState::Idle);
     assert_eq!(stage.typed(), "\x1b[200~stop\x1b[201~");
     stage.pass(200).typed();
+    stage.pass(1000).typed();
     stage.emulator.feed(b"changed");
     assert_eq!(stage.look(), [], "it says where it stands, so it has a moment to say that it works");
     let told = stage.pass(1000).look();
@@ -212,6 +229,7 @@ fn an_interrupt_needs_a_program_that_says_it_works() {
     stage.inject("stop", InjectMode::Interrupt).unwrap();
     assert_eq!(stage.typed(), "\x1b[200~stop\x1b[201~");
     stage.pass(200).typed();
+    stage.pass(1000).typed();
     stage.emulator.feed(b"changed");
     let told = stage.look();
     let Some(Step::Tell { outcome, .. }) = told.last() else { panic!("{told:?}") };
