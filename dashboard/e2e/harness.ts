@@ -43,8 +43,11 @@ export function useBrowser(): void {
     mkdirSync(SHOTS, { recursive: true });
     browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
   });
-  afterEach(async () => {
+  afterEach(async ({ task }) => {
     const faults: string[] = [];
+    if (task.result?.state === 'fail') {
+      for (const [i, visitor] of visitors.entries()) await visitor.page.screenshot({ path: join(SHOTS, `failed-${i}.png`) });
+    }
     for (const visitor of visitors.splice(0)) {
       faults.push(...visitor.faults);
       await visitor.leave();

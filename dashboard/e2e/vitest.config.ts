@@ -1,11 +1,13 @@
-// Browser tests: against the stack at MOSAIC_URL, or with `--mode mock` against the fake hub, which can also be
-// cut, flooded and reset and therefore has further tests of its own.
+// Browser tests: against the stack at MOSAIC_URL, with `--mode runtimes` those that want every runtime there, or with
+// `--mode mock` against the fake hub, which can also be cut, flooded and reset and therefore has further tests of its own.
 import { defineConfig } from 'vitest/config';
+
+const FILES: Record<string, string[]> = { mock: ['stack/*.test.ts', 'mock/*.test.ts'], runtimes: ['runtimes/*.test.ts'] };
 
 export default defineConfig(({ mode }) => ({
   test: {
     root: import.meta.dirname,
-    include: mode === 'mock' ? ['stack/*.test.ts', 'mock/*.test.ts'] : ['stack/*.test.ts'],
+    include: FILES[mode] ?? ['stack/*.test.ts'],
     globalSetup: [mode === 'mock' ? './setup-mock.ts' : './setup-stack.ts'],
     // One browser and one fleet: files one after the other.
     fileParallelism: false,

@@ -30,11 +30,15 @@ fn time(ms: i64) -> Timestamp {
 }
 
 fn new() -> State {
+    titled(Some("t"))
+}
+
+fn titled(title: Option<&str>) -> State {
     let spawn = Spawn {
         session_id: SessionId::new("01JD8Z2V9Q0000000000000000").unwrap(),
         profile: "echo".into(),
         prompt: None,
-        title: Some("t".into()),
+        title: title.map(Into::into),
         parent_session_id: None,
         task_id: None,
         task_source: Default::default(),
@@ -450,13 +454,26 @@ fn what_is_too_long_is_cut_and_what_is_too_much_left_out() {
     state.apply(time(1), News::Facts(Metadata::from_iter([("a".into(), big.clone().into())])));
     state.apply(time(1), News::Facts(Metadata::from_iter([("b".into(), big.clone().into())])));
     assert!(state.session.metadata.contains_key("a") && !state.session.metadata.contains_key("b"));
-    state.apply(time(1), News::Title(big.clone()));
-    assert_eq!(state.session.title.as_ref().unwrap().len(), 4096);
+    let mut untitled = titled(None);
+    untitled.apply(time(1), News::Title(big.clone()));
+    assert_eq!(untitled.session.title.as_ref().unwrap().len(), 4096);
     let metadata = Metadata::from_iter([("a".into(), big.clone().into()), ("b".into(), big.into())]);
     let message = state.take(MessageDraft { metadata, content: "y".repeat(300_000), ..draft(1) });
     assert_eq!(message.metadata["metadataTruncated"], true);
     assert_eq!((message.content.len(), &message.metadata["fullSizeBytes"]), (256 * 1024, &300_000.into()));
     assert!(bus_schema::encode(&message).is_ok());
+}
+
+#[test]
+fn the_title_of_an_operator_stays_and_that_of_the_runtime_stands_beside_it() {
+    let mut state = new();
+    assert_eq!(state.apply(time(1), News::Title("Codex".into())), Effect::Snapshot);
+    assert_eq!(state.session.title.as_deref(), Some("t"));
+    assert_eq!(state.session.metadata["runtimeTitle"], "Codex");
+    let mut untitled = titled(None);
+    untitled.apply(time(1), News::Title("Codex".into()));
+    untitled.apply(time(2), News::Title("Codex: fix".into()));
+    assert_eq!(untitled.session.title.as_deref(), Some("Codex: fix"));
 }
 
 #[test]

@@ -65,6 +65,11 @@ pub struct Gap {
     pub to: Timestamp,
 }
 
+/// In a session's metadata: an operator gave the title, and a runtime does not take it away.
+const TITLE_GIVEN: &str = "titleGiven";
+/// In a session's metadata: the title that the runtime would give, where an operator gave another.
+const RUNTIME_TITLE: &str = "runtimeTitle";
+
 /// Whose word counts on whether the session is paused. `pause` and `resume` return when they are proven; the events
 /// that tell the same come later, behind older ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +124,9 @@ impl State {
         session.mission_id = spawn.mission_id.clone();
         session.profile = Some(spawn.profile.clone());
         session.metadata.insert("spawnedBy".into(), serde_json::json!({ "id": by.id, "name": by.name }));
+        if session.title.is_some() {
+            session.metadata.insert(TITLE_GIVEN.into(), true.into());
+        }
         Self::of(session)
     }
 
@@ -178,7 +186,7 @@ impl State {
             News::Status { status, reason, source } => return self.told(at, status, reason, source),
             News::Turn(turn) => session.turn = turn,
             News::Attention(attention) => session.attention = attention.map(cut_attention),
-            News::Title(title) => session.title = Some(cut(title, MAX_LINE_BYTES)),
+            News::Title(title) => entitle(session, cut(title, MAX_LINE_BYTES)),
             News::Capabilities(capabilities) => session.capabilities = capabilities,
             News::Facts(facts) => merge(&mut session.metadata, facts),
             News::Delta(draft) => return Effect::Delta(self.delta(at, draft)),
@@ -433,6 +441,15 @@ fn cut(mut text: String, limit: usize) -> String {
 
 fn cut_attention(attention: Attention) -> Attention {
     Attention { text: cut(attention.text, MAX_LINE_BYTES), ..attention }
+}
+
+/// Takes the runtime's title, beside the one of an operator if there is one.
+fn entitle(session: &mut Session, title: String) {
+    if session.metadata.contains_key(TITLE_GIVEN) {
+        merge(&mut session.metadata, Metadata::from_iter([(RUNTIME_TITLE.to_owned(), title.into())]));
+    } else {
+        session.title = Some(title);
+    }
 }
 
 fn size(metadata: &Metadata) -> usize {

@@ -119,8 +119,10 @@ async fn openclaw_containers_acp_and_terminals_are_steered_from_one_place() {
     let stack = Stack::start(&config, &[], &[]).unwrap();
     let fleet = Fleet { person: stack.person("admin").await.unwrap(), node: stack.said("/node").unwrap().to_owned() };
 
-    the_gateway_is_set_up_from_afar(&fleet, &gateway).await;
-    containers_are_found_and_spoken_to(&fleet, &engine).await;
+    let boxed = a_container_and_its_child_are_found(&fleet, &engine).await;
+    all_of_it_in_one_page(&stack, &fleet, &gateway).await;
+    the_gateway_was_set_up_from_the_page(&fleet, &gateway).await;
+    containers_are_spoken_to(&fleet, &boxed).await;
     a_gateways_session_has_a_child_and_takes_a_word_as_text(&fleet, &gateway).await;
     codex_is_steered_within_its_turn(&fleet, &model).await;
     a_request_for_leave_is_answered(&fleet, claude_home.path()).await;
@@ -133,7 +135,26 @@ async fn openclaw_containers_acp_and_terminals_are_steered_from_one_place() {
     assert!(outcomes.len() >= 5 && outcomes.iter().all(|o| **o == "killed"), "{answer}");
 }
 
-async fn the_gateway_is_set_up_from_afar(fleet: &Fleet, gateway: &OpenClaw) {
+/// What a person sees and does: `dashboard/e2e/runtimes`.
+async fn all_of_it_in_one_page(stack: &Stack, fleet: &Fleet, gateway: &OpenClaw) {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dashboard");
+    assert!(page.join("node_modules").is_dir(), "the page's packages are missing: cargo xtask test installs them");
+    let runtimes = json!({"node": fleet.node, "gatewayUrl": gateway.url(), "gatewayToken": gateway.token()});
+    let mut browser = tokio::process::Command::new("npx");
+    browser.args(["vitest", "run", "--config", "e2e/vitest.config.ts", "--mode", "runtimes"]).current_dir(page);
+    browser.env("MOSAIC_RUNTIMES", runtimes.to_string()).env("MOSAIC_URL", stack.url().unwrap()).kill_on_drop(true);
+    for role in ["admin", "operator", "observer"] {
+        for part in ["email", "password"] {
+            let said = stack.said(&format!("/{role}/{part}")).unwrap();
+            browser.env(format!("MOSAIC_{role}_{part}").to_uppercase(), said);
+        }
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(600), browser.output()).await.unwrap().unwrap();
+    let said = [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(ended.status.success(), "{said}");
+}
+
+async fn the_gateway_was_set_up_from_the_page(fleet: &Fleet, gateway: &OpenClaw) {
     let body = |token: &str| {
         json!({"name": "office", "provider": "openclaw", "node": fleet.node, "gatewayUrl": gateway.url(),
                "credentials": token})
@@ -144,8 +165,6 @@ async fn the_gateway_is_set_up_from_afar(fleet: &Fleet, gateway: &OpenClaw) {
         assert_eq!((status, &answer["verdict"]), (200, &json!(verdict)), "{answer}");
         assert!(!answer.to_string().contains(token) || token == "wrong", "{answer}");
     }
-    let (status, made) = fleet.person.post(PROVIDERS, body(gateway.token())).await.unwrap();
-    assert_eq!(status, 201, "{made}");
     wait_until("the node reaches the gateway", WITHIN, async || {
         let all = fleet.person.get(PROVIDERS).await.map_err(|e| e.to_string())?;
         let one = &all["agentProviders"][0];
@@ -155,7 +174,7 @@ async fn the_gateway_is_set_up_from_afar(fleet: &Fleet, gateway: &OpenClaw) {
     .unwrap();
 }
 
-async fn containers_are_found_and_spoken_to(fleet: &Fleet, engine: &Dockerd) {
+async fn a_container_and_its_child_are_found(fleet: &Fleet, engine: &Dockerd) -> String {
     let echo = "while read -r line; do echo \"heard $line\"; done";
     let labels = json!({"dev.mosaic.agent": "true", "dev.mosaic.name": "boxed", "dev.mosaic.protocol": "lines",
                         "dev.mosaic.inject": "stdin"});
@@ -172,9 +191,12 @@ async fn containers_are_found_and_spoken_to(fleet: &Fleet, engine: &Dockerd) {
     let tree = fleet.person.get("/api/mission-control/tree").await.unwrap();
     let root = tree["roots"].as_array().unwrap().iter().find(|r| r["session"]["sessionId"] == id).unwrap();
     assert_eq!(root["children"][0]["session"]["sessionId"], child["sessionId"]);
+    id.to_owned()
+}
 
-    let message = fleet.say(id, "hello box").await;
-    fleet.message_until(id, "it answers", said("heard hello box")).await;
+async fn containers_are_spoken_to(fleet: &Fleet, id: &str) {
+    let message = fleet.say(id, "hello again").await;
+    fleet.message_until(id, "it answers", said("heard hello again")).await;
     fleet.delivered(id, &message, "written").await;
     let (status, answer) = fleet.person.act(id, "pause").await.unwrap();
     assert_eq!((status, &answer["session"]["status"]), (200, &json!("paused")), "{answer}");

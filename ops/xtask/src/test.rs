@@ -73,6 +73,9 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         if fast {
             nextest.args(["--profile", "fast"]);
         }
+        if let Some(chromium) = &programs.chromium {
+            nextest.env("MOSAIC_CHROMIUM", chromium);
+        }
         // Agent CLIs come from npm, and the npm that they come by is ours.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let node = tools::NODE.get()?.parent().map(Path::to_owned).unwrap_or_default();
