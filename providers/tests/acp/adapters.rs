@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bus_schema::{AttentionKind, Delivery, InjectMode, OptionKind, Role, Status, Turn};
 use providers::{AgentProvider, News, Profile};
+use serde_json::json;
 use testkit::{FakeModel, npm_with, proc, wait_until};
 
 use crate::harness::{Session, Stage, ada};
@@ -15,7 +16,10 @@ const PACKAGES: [&str; 2] = ["@agentclientprotocol/codex-acp@2.6.0", "@agentclie
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cli {
+    /// Runs every command.
     Codex,
+    /// Asks before what its sandbox does not allow.
+    CarefulCodex,
     /// Runs every command.
     Claude,
     /// Asks before each.
@@ -31,21 +35,28 @@ impl Cli {
         std::fs::write(work.join("README.md"), "hello\n").unwrap();
         let home_text = home.to_str().unwrap().to_owned();
         let (program, env) = match self {
-            Cli::Codex => {
+            Cli::Codex | Cli::CarefulCodex => {
+                // In its own mode, `agent`, a model reviews what needs leave, and nobody is asked (seen with 2.6).
+                let (policy, sandbox, mode) = match self {
+                    Cli::CarefulCodex => ("on-request", "workspace-write", Some("read-only")),
+                    _ => ("never", "danger-full-access", None),
+                };
                 let config = format!(
-                    "model = \"gpt-5.1-codex\"\nmodel_provider = \"fake\"\napproval_policy = \"never\"\n\
-                     sandbox_mode = \"danger-full-access\"\n\
+                    "model = \"gpt-5.1-codex\"\nmodel_provider = \"fake\"\napproval_policy = \"{policy}\"\n\
+                     sandbox_mode = \"{sandbox}\"\n\
                      [model_providers.fake]\nname = \"fake\"\nbase_url = \"{model}/v1\"\nenv_key = \"FAKE_API_KEY\"\n\
                      wire_api = \"responses\"\n[projects.{work:?}]\ntrust_level = \"trusted\"\n"
                 );
                 std::fs::write(home.join("config.toml"), config).unwrap();
-                ("codex-acp", vec![("CODEX_HOME", home_text), ("FAKE_API_KEY", "x".into())])
+                let mut env = vec![("CODEX_HOME", home_text), ("FAKE_API_KEY", "x".into())];
+                env.extend(mode.map(|mode| ("INITIAL_AGENT_MODE", mode.to_owned())));
+                ("codex-acp", env)
             }
             Cli::Claude | Cli::CarefulClaude => {
                 let allow = if self == Cli::Claude { vec!["Bash"] } else { vec![] };
-                let settings = serde_json::json!({"permissions": {"defaultMode": "default", "allow": allow}});
+                let settings = json!({"permissions": {"defaultMode": "default", "allow": allow}});
                 std::fs::write(home.join("settings.json"), settings.to_string()).unwrap();
-                let state = serde_json::json!({
+                let state = json!({
                     "hasCompletedOnboarding": true,
                     "customApiKeyResponses": {"approved": ["sk-fake"], "rejected": []},
                     "projects": {work.to_str().unwrap(): {"hasTrustDialogAccepted": true}},
@@ -265,6 +276,43 @@ async fn cli_codex_acp_outlives_the_node_agent() {
 #[tokio::test]
 async fn cli_claude_acp_outlives_the_node_agent() {
     a_replaced_node_agent_tells_every_message_once(Cli::Claude).await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_gets_leave_and_goes_on_and_is_refused_and_stops() {
+    let mut it = Running::start(Cli::CarefulCodex).await;
+    let made = it.home.path().join("work/made");
+    let wish = json!({"cmd": "touch made", "sandbox_permissions": "require_escalated", "justification": "to make it"});
+    let prompt = format!("SAY: making ;; TOOL: exec_command {wish} ;; SAY: made it");
+    for (kind, label, is_allowed) in [
+        (OptionKind::RejectOnce, "No, and tell Codex what to do differently", false),
+        (OptionKind::AllowOnce, "Yes, proceed", true),
+    ] {
+        inject(&it.session, &prompt, InjectMode::Steer).await;
+        let needed = attention(&mut it.session).await;
+        assert_eq!((needed.kind, needed.text.as_str()), (AttentionKind::Permission, "touch made"));
+        assert_eq!(it.session.provider.session(&it.session.id).await.unwrap().status, Status::Waiting);
+        // Its options as it worded them.
+        let request = needed.request.unwrap();
+        let kinds: Vec<_> = request.options.iter().map(|option| option.kind.clone()).collect();
+        assert_eq!(kinds, [OptionKind::AllowOnce, OptionKind::AllowAlways, OptionKind::RejectOnce]);
+        let option = request.options.iter().find(|option| option.kind == kind).unwrap();
+        assert_eq!(option.label, label);
+        assert!(!made.exists(), "nothing is done before it was answered");
+        answer(&it.session, &request.request_id, &option.option_id).await.unwrap();
+        let decision = it.kind("permission", label).await;
+        assert_eq!(
+            (&decision.metadata["answers"], &decision.metadata["operator"]["name"]),
+            (&request.request_id.as_str().into(), &"Ada".into())
+        );
+        let result = it.kind("toolResult", "").await;
+        assert_eq!(result.metadata["status"], if is_allowed { "completed" } else { "failed" });
+        // What it does about a refusal is to end its turn and say so.
+        it.session.message(if is_allowed { "made it" } else { "the turn was interrupted" }).await;
+        turn(&mut it.session, Turn::Idle).await;
+        assert_eq!((made.exists(), times(&it.session, "made it") == 1), (is_allowed, is_allowed));
+    }
+    it.ends().await;
 }
 
 #[tokio::test]
