@@ -291,8 +291,7 @@ impl Interpreter {
     /// A line of the second stream: text, whatever the protocol of the first.
     fn tell_second(&mut self, line: &Line, telling: &mut Telling) {
         let mut voice = Voice::of_line(line, "lines");
-        voice.metadata.insert("stream".into(), "stderr".into());
-        note_cut(line, &mut voice);
+        note_second(line, &mut voice);
         self.say(&format!("e{:x}", line.start), voice, telling);
     }
 
@@ -542,7 +541,8 @@ impl Interpreter {
     }
 
     fn tell_error(&mut self, line: &Line, telling: &mut Telling) {
-        let voice = Voice { role: Role::System, kind: MessageKind::Status, ..Voice::of_line(line, "stderr") };
+        let mut voice = Voice { role: Role::System, kind: MessageKind::Status, ..Voice::of_line(line, "acp") };
+        note_second(line, &mut voice);
         if !voice.content.trim().is_empty() {
             self.say(&format!("e{:x}", line.start), voice, telling);
         }
@@ -589,6 +589,12 @@ impl Interpreter {
         let Voice { role, kind, content, .. } = Voice::of_line(&line, "lines");
         Some(DeltaDraft { message_id, role, kind, content })
     }
+}
+
+/// Says of a line that it came on the second stream, whatever the runtime.
+fn note_second(line: &Line, voice: &mut Voice) {
+    voice.metadata.insert("stream".into(), "stderr".into());
+    note_cut(line, voice);
 }
 
 /// Says of a line that not all of it was kept.

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use bus_schema::{AttentionKind, Delivery, InjectMode, OptionKind, Role, Status, Turn};
-use providers::{AgentProvider, News, Profile};
+use providers::{AgentProvider, News, Position, Profile};
 use serde_json::json;
 use testkit::{FakeModel, npm_with, proc, wait_until};
 
-use crate::harness::{Session, Stage, ada};
-use crate::stage::{acp, acp_stage, answer, attention, inject, receipt, status, times, told, turn};
+use crate::harness::{Session, Stage, ada, signal};
+use crate::stage::{acp, acp_stage, answer, attention, fact, go_on, inject, receipt, status, times, told, turn};
 
 const WITHIN: Duration = Duration::from_secs(120);
 const PACKAGES: [&str; 2] = ["@agentclientprotocol/codex-acp@2.6.0", "@agentclientprotocol/claude-agent-acp@0.101.0"];
@@ -226,6 +226,104 @@ async fn a_replaced_node_agent_tells_every_message_once(cli: Cli) {
     assert_eq!(all.iter().filter(|(.., text)| *text == first.content).count(), 1);
     it.session = again;
     it.ends().await;
+}
+
+async fn a_killed_agents_conversation_goes_on_in_another_session(cli: Cli) {
+    let mut it = Running::start(cli).await;
+    inject(&it.session, "THINK: hmm ;; SAY: one ;; RUN: cat README.md ;; SAY: two", InjectMode::Steer).await;
+    it.kind("text", "two").await;
+    turn(&mut it.session, Turn::Idle).await;
+    let conversation = fact(&it.session, "conversation").as_str().unwrap().to_owned();
+    for process in it.tree() {
+        signal(process.pid.try_into().unwrap(), rustix::process::Signal::KILL);
+    }
+    let end = it.session.end().await;
+    assert_eq!(end.status, Status::Failed, "{end:?}");
+    let profile = cli.profile(it.home.path(), &it.model.url());
+    it.session = go_on(&it.stage, profile.clone(), &conversation).await;
+    it.session.message("goes on with an earlier conversation").await;
+    status(&mut it.session, Status::Waiting).await;
+    inject(&it.session, "SAY: three", InjectMode::Steer).await;
+    it.kind("text", "three").await;
+    turn(&mut it.session, Turn::Idle).await;
+    // What was said before reached the model again, and is no news of this session.
+    let asked = it.model.requests().unwrap();
+    let is_whole = |asked: &serde_json::Value| {
+        let last = asked["last"].to_string();
+        last.contains("[\"assistant\",\"two\"]") && last.contains("[\"user\",\"SAY: three\"]")
+    };
+    assert!(asked.iter().any(is_whole), "{asked:?}");
+    let told = told(&it.session);
+    let said: Vec<_> = told.iter().filter(|(role, ..)| *role == Role::Agent).map(|(.., text)| text.as_str()).collect();
+    assert_eq!(said, ["three"], "{told:?}");
+    assert_eq!(fact(&it.session, "conversation"), conversation.as_str(), "and on, and on");
+    it.ends().await;
+}
+
+async fn a_conversation_that_is_not_there_is_told_so(cli: Cli) {
+    let mut it = Running::start(cli).await;
+    let profile = cli.profile(it.home.path(), &it.model.url());
+    let mut lost = go_on(&it.stage, profile, "00000000-0000-4000-8000-000000000000").await;
+    let end = lost.end().await;
+    assert_eq!(end.status, Status::Failed);
+    assert!(end.error.as_ref().is_some_and(|error| error.contains("it opened no session")), "{end:?}");
+    turn(&mut it.session, Turn::Idle).await;
+    it.ends().await;
+}
+
+async fn a_sub_agent_is_a_child_with_words_of_its_own(cli: Cli) {
+    let mut it = Running::start(cli).await;
+    let prompt =
+        "SAY: delegating ;; SPAWN: SAY: child here && RUN: cat README.md && SAY: child done ;; SAY: parent done";
+    inject(&it.session, prompt, InjectMode::Steer).await;
+    let child = it.session.until("a child", |event| match &event.news {
+        News::Child(child) => Some(child.clone()),
+        _ => None,
+    });
+    let child = child.await;
+    assert!(child.title.is_some_and(|title| !title.is_empty()));
+    let info = it.session.provider.session(&child.session_id).await.unwrap();
+    assert_eq!(info.parent_session_id, Some(it.session.id.clone()));
+    let mut kid = it.stage.session(&child.session_id, Position::default()).await;
+    assert_eq!(kid.end().await.status, Status::Completed);
+    let words: Vec<_> = told(&kid).into_iter().filter(|(role, ..)| *role == Role::Agent).collect();
+    let kinds: Vec<_> = words.iter().map(|(_, kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["text", "toolCall", "toolResult", "text"], "{words:?}");
+    assert_eq!((times(&kid, "child here"), times(&kid, "child done")), (1, 1), "{words:?}");
+    it.kind("text", "parent done").await;
+    let parents = told(&it.session);
+    assert!(!parents.iter().any(|(_, kind, text)| kind == "text" && text.starts_with("child ")), "{parents:?}");
+    it.ends().await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_goes_on_in_another_session_when_it_was_killed() {
+    a_killed_agents_conversation_goes_on_in_another_session(Cli::Codex).await;
+}
+
+#[tokio::test]
+async fn cli_claude_acp_goes_on_in_another_session_when_it_was_killed() {
+    a_killed_agents_conversation_goes_on_in_another_session(Cli::Claude).await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_says_that_it_has_no_such_conversation() {
+    a_conversation_that_is_not_there_is_told_so(Cli::Codex).await;
+}
+
+#[tokio::test]
+async fn cli_claude_acp_says_that_it_has_no_such_conversation() {
+    a_conversation_that_is_not_there_is_told_so(Cli::Claude).await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_has_sub_agents_as_children() {
+    a_sub_agent_is_a_child_with_words_of_its_own(Cli::Codex).await;
+}
+
+#[tokio::test]
+async fn cli_claude_acp_has_sub_agents_as_children() {
+    a_sub_agent_is_a_child_with_words_of_its_own(Cli::Claude).await;
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ pub fn request(id: &SessionId, profile: Profile) -> SpawnRequest {
         title: None,
         env: Default::default(),
         default_cwd: None,
+        conversation: None,
     }
 }
 

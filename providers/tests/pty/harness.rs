@@ -131,6 +131,7 @@ pub fn request(id: &SessionId, profile: Profile) -> SpawnRequest {
         title: None,
         env: Default::default(),
         default_cwd: None,
+        conversation: None,
     }
 }
 
