@@ -34,7 +34,7 @@ use self::standing::Standing;
 use super::entry::answering;
 use super::lines::{Line, Lines};
 use super::log::{Block, Kind, SegmentHeader, parse_size};
-use super::record::{Answered, Exit, Fragment, Injecting, Input, Note, Typist, unpack};
+use super::record::{Answered, Exit, Fragment, Injecting, Input, Note, Shown, Typist, unpack};
 use super::report::{HOOK, Report, Sourced};
 use crate::acp::conversation::{self, Conversation, Tale};
 use crate::profile::Protocol;
@@ -192,6 +192,12 @@ impl Interpreter {
             Kind::Fragment => {
                 if let Some(fragment) = Fragment::decode(&block.data) {
                     self.fragment(fragment, &mut telling);
+                }
+            }
+            Kind::Shown => {
+                if let Some(Shown { offset, bytes }) = Shown::decode(&block.data) {
+                    let (data, size) = (bytes.to_vec().into(), self.kept.size.take());
+                    telling.tell(News::Terminal(TerminalPiece { offset, data, size }));
                 }
             }
             Kind::Input => self.input(&block.data, &mut telling),
