@@ -6,13 +6,12 @@ use std::time::Duration;
 use bus_schema::{AttentionKind, Delivery, InjectMode, OptionKind, Role, Status, Turn};
 use providers::{AgentProvider, News, Position, Profile};
 use serde_json::json;
-use testkit::{FakeModel, npm_with, proc, wait_until};
+use testkit::{FakeModel, agent_cli, claude_home, codex_home, proc, wait_until};
 
 use crate::harness::{Session, Stage, ada, signal};
 use crate::stage::{acp, acp_stage, answer, attention, fact, go_on, inject, receipt, status, times, told, turn};
 
 const WITHIN: Duration = Duration::from_secs(120);
-const PACKAGES: [&str; 2] = ["@agentclientprotocol/codex-acp@2.6.0", "@agentclientprotocol/claude-agent-acp@0.101.0"];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cli {
@@ -29,55 +28,24 @@ enum Cli {
 impl Cli {
     /// Its profile; what it wants to find in its home is written there.
     fn profile(self, home: &Path, model: &str) -> Profile {
-        let bin = npm_with("acp", &PACKAGES).unwrap().join("node_modules/.bin");
-        let work = home.join("work");
-        std::fs::create_dir_all(&work).unwrap();
-        std::fs::write(work.join("README.md"), "hello\n").unwrap();
-        let home_text = home.to_str().unwrap().to_owned();
-        let (program, env) = match self {
-            Cli::Codex | Cli::CarefulCodex => {
-                // In its own mode, `agent`, a model reviews what needs leave, and nobody is asked (seen with 2.6).
-                let (policy, sandbox, mode) = match self {
-                    Cli::CarefulCodex => ("on-request", "workspace-write", Some("read-only")),
-                    _ => ("never", "danger-full-access", None),
-                };
-                let config = format!(
-                    "model = \"gpt-5.1-codex\"\nmodel_provider = \"fake\"\napproval_policy = \"{policy}\"\n\
-                     sandbox_mode = \"{sandbox}\"\n\
-                     [model_providers.fake]\nname = \"fake\"\nbase_url = \"{model}/v1\"\nenv_key = \"FAKE_API_KEY\"\n\
-                     wire_api = \"responses\"\n[projects.{work:?}]\ntrust_level = \"trusted\"\n"
-                );
-                std::fs::write(home.join("config.toml"), config).unwrap();
-                let mut env = vec![("CODEX_HOME", home_text), ("FAKE_API_KEY", "x".into())];
-                env.extend(mode.map(|mode| ("INITIAL_AGENT_MODE", mode.to_owned())));
-                ("codex-acp", env)
+        let (program, set_up, more) = match self {
+            Cli::Codex => ("codex-acp", codex_home(home, model, "never", "danger-full-access"), None),
+            // In its own mode, `agent`, a model reviews what needs leave, and nobody is asked (seen with 2.6).
+            Cli::CarefulCodex => {
+                let mode = Some(("INITIAL_AGENT_MODE", "read-only"));
+                ("codex-acp", codex_home(home, model, "on-request", "workspace-write"), mode)
             }
             Cli::Claude | Cli::CarefulClaude => {
-                let allow = if self == Cli::Claude { vec!["Bash"] } else { vec![] };
-                let settings = json!({"permissions": {"defaultMode": "default", "allow": allow}});
-                std::fs::write(home.join("settings.json"), settings.to_string()).unwrap();
-                let state = json!({
-                    "hasCompletedOnboarding": true,
-                    "customApiKeyResponses": {"approved": ["sk-fake"], "rejected": []},
-                    "projects": {work.to_str().unwrap(): {"hasTrustDialogAccepted": true}},
-                });
-                std::fs::write(home.join(".claude.json"), state.to_string()).unwrap();
-                let env = vec![
-                    ("CLAUDE_CONFIG_DIR", home_text),
-                    ("ANTHROPIC_BASE_URL", model.to_owned()),
-                    ("ANTHROPIC_API_KEY", "sk-fake".into()),
-                    ("DISABLE_AUTOUPDATER", "1".into()),
-                    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
-                    // It offers to skip all questions, and as root does not start then.
-                    ("IS_SANDBOX", "1".into()),
-                ];
-                ("claude-agent-acp", env)
+                let allowed: &[&str] = if self == Cli::Claude { &["Bash"] } else { &[] };
+                // It offers to skip all questions, and as root does not start then.
+                ("claude-agent-acp", claude_home(home, model, allowed), Some(("IS_SANDBOX", "1")))
             }
         };
-        let program = bin.join(program);
-        let mut profile = acp(&[program.to_str().unwrap()]);
-        profile.cwd = Some(work);
-        profile.env = env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let set_up = set_up.unwrap();
+        let mut profile = acp(&[agent_cli(program).unwrap().to_str().unwrap()]);
+        profile.cwd = Some(set_up.work);
+        profile.env = set_up.env.into_iter().collect();
+        profile.env.extend(more.map(|(key, value)| (key.to_owned(), value.to_owned())));
         profile
     }
 }
