@@ -44,6 +44,8 @@ async fn only_what_has_ended_and_named_its_conversation_is_gone_on_with_and_once
     let sent = node.commands.lock().unwrap().last().unwrap().clone();
     let resumed = Resumed { session_id: SessionId::new(S1).unwrap(), conversation: "c-1".into() };
     assert_eq!(sent.spawn.unwrap().resumed, Some(resumed));
+    let log = operator.get("/api/mission-control/audit?action=spawn").await.unwrap();
+    assert_eq!(log["entries"][0]["metadata"]["resumeSessionId"], S1, "{log}");
     stands(of_conversation(&node, S2, 2, "running")).await;
     assert_eq!(resume("n1").await, (409, "wrongState".into()), "another session goes on with it");
 }
