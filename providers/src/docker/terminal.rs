@@ -4,6 +4,7 @@
 //! viewer sees from a connection of its own. Laws:
 //! 1. What is shown is in our log first, with its place in the terminal's output, as everything that is told.
 //! 2. What the terminal showed while nobody was connected is not to be had, and that is said; its lines are in the log.
+//! 3. A subscriber that does not take what is shown makes the container wait, as a terminal makes any program wait.
 
 use bus_schema::{TerminalSize, TerminalSnapshot};
 use bytes::Bytes;
