@@ -215,6 +215,19 @@ pub struct Spawn {
     /// The mission it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mission_id: Option<String>,
+    /// The session whose conversation it goes on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<Resumed>,
+}
+
+/// A session that is gone on with in another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resumed {
+    /// The session that has ended.
+    pub session_id: SessionId,
+    /// What its agent calls its conversation: the session's fact `conversation`.
+    pub conversation: String,
 }
 
 /// What a command asks for, with what it needs: the checked form of a [`Command`].

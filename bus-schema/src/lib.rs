@@ -48,7 +48,7 @@ mod time;
 pub use audit::{Actor, AuditPhase, AuditRow};
 pub use command::{
     Action, Answer, Command, CommandReply, EndReport, EndStep, EndedProcess, InjectMode, Outcome, Refusal, RefusalCode,
-    Spawn, TerminalSnapshot, Verb,
+    Resumed, Spawn, TerminalSnapshot, Verb,
 };
 pub use envelope::{DecodeError, EncodeError, SCHEMA_VERSION, decode, encode, header, signed_bytes};
 pub use id::{CommandId, IdError, MessageId, NodeId, ProviderName, SessionId, UserId, WorkspaceId};

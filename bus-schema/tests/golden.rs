@@ -204,6 +204,7 @@ fn samples() {
                 task_id: None,
                 task_source: TaskSource::Internal,
                 mission_id: None,
+                resumed: None,
             }),
             message_id: Some(MessageId::new("m").unwrap()),
             content: Some("c".into()),

@@ -273,6 +273,9 @@ impl Actions {
             if let Some(parent) = &spawn.parent_session_id {
                 deed.metadata.insert("parentSessionId".into(), parent.as_str().into());
             }
+            if let Some(resumed) = &spawn.resumed {
+                deed.metadata.insert("resumeSessionId".into(), resumed.session_id.as_str().into());
+            }
             let intent = this.audit.intend(deed).await?;
             let body = CommandBody { action: Action::Spawn, spawn: Some(spawn), ..CommandBody::new(Action::Spawn) };
             let answer = this.send(&asker, known, body).await;

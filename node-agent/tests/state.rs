@@ -43,6 +43,7 @@ fn titled(title: Option<&str>) -> State {
         task_id: None,
         task_source: Default::default(),
         mission_id: None,
+        resumed: None,
     };
     let mut state = State::spawning(home(), &spawn, &ada(), time(0));
     state.apply(time(0), News::Capabilities(Capability::ALL.to_vec()));

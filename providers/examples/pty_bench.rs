@@ -60,6 +60,7 @@ async fn spawn(provider: &PtyProvider, protocol: Protocol, command: &[&str]) -> 
         title: None,
         env: Default::default(),
         default_cwd: None,
+        conversation: None,
     };
     Ok(provider.spawn(request).await?.session_id)
 }

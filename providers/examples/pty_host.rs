@@ -43,6 +43,7 @@ async fn run(dir: &str, session: &str, command: &[String]) -> Result<(), Box<dyn
         title: None,
         env: Default::default(),
         default_cwd: None,
+        conversation: None,
     };
     let id = provider.spawn(request).await?.session_id;
     let mut events = provider.subscribe(&id, Position::default()).await?;

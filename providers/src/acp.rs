@@ -20,6 +20,7 @@
 
 pub(crate) mod client;
 pub(crate) mod conversation;
+mod family;
 mod tool;
 mod wire;
 

@@ -6,6 +6,8 @@
 //!      └───────────────────┴─────────────┘
 //! ```
 //!
+//! A container with a terminal (`docker run -t`) is also watched as one: see `docker/terminal.rs`.
+//!
 //! A container is an agent when it carries the label `dev.mosaic.agent=true`. Laws:
 //! 1. A container without that label is never touched, whatever its name.
 //! 2. The engine is asked, never believed by memory: events only say where to look, and what an inspection shows is
@@ -34,5 +36,6 @@ mod provider;
 mod record;
 mod session;
 mod start;
+mod terminal;
 
 pub use provider::{DockerConfig, DockerProvider};

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::profile::Profile;
+use crate::profile::{Profile, Protocol};
 
 /// A runtime of agents.
 #[async_trait]
@@ -364,6 +364,24 @@ pub struct SpawnRequest {
     pub env: BTreeMap<String, String>,
     /// Where to start where the profile does not say.
     pub default_cwd: Option<PathBuf>,
+    /// The earlier conversation that it goes on with, by the runtime's own name for it: the fact `conversation` of the
+    /// session in which it was led. `None`: it begins one.
+    pub conversation: Option<String>,
+}
+
+impl SpawnRequest {
+    /// Looks whether what is asked for can be had at all.
+    ///
+    /// # Errors
+    /// [`ProviderError::Invalid`] for an earlier conversation that an agent of this profile cannot go on with.
+    pub fn check(&self) -> Result<(), ProviderError> {
+        if self.conversation.is_some() && self.profile.protocol != Protocol::Acp {
+            let name = &self.profile.name;
+            let text = format!("profile {name} cannot go on with an earlier conversation: only agents of ACP can");
+            return Err(ProviderError::Invalid(text));
+        }
+        Ok(())
+    }
 }
 
 /// A message of an operator on its way to an agent.

@@ -42,6 +42,7 @@ async fn start(echo: &Echo, words: &[&str]) -> SessionId {
         title: None,
         env: Default::default(),
         default_cwd: None,
+        conversation: None,
     };
     echo.spawn(request).await.unwrap();
     session_id

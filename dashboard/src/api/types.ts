@@ -274,6 +274,8 @@ export interface SpawnRequest {
   taskSource?: TaskSource;
   missionId?: string;
   title?: string;
+  /** A session that has ended, of the same node: the new one goes on with its conversation. */
+  resumeSessionId?: string;
 }
 
 /** How a session was brought to its end: the proof of a kill. */

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json as Reply};
-use bus_schema::{Message, Session, SessionId, Spawn, Status, TaskSource, limits};
+use bus_schema::{Message, Refusal, RefusalCode, Resumed, Session, SessionId, Spawn, Status, TaskSource, limits};
 use hub_store::{PageOf, SessionFilter};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
@@ -13,7 +13,7 @@ use ulid::Ulid;
 use super::Shared;
 use super::body::{InPath, Json, Query};
 use super::error::ApiError;
-use crate::actions::Asker;
+use crate::actions::{ActionError, Asker};
 
 /// Most sessions of one answer.
 const SESSIONS_MAX: u64 = 10_000;
@@ -23,6 +23,8 @@ const PAGE_DEFAULT: u64 = 100;
 pub(super) const PAGE_MAX: u64 = 500;
 /// Longest text of a title, task or mission.
 const LABEL_MAX: usize = 500;
+/// The fact by which a session's runtime names a conversation that another session can go on with.
+const CONVERSATION: &str = "conversation";
 
 /// Which sessions.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -112,6 +114,9 @@ pub(super) struct SpawnBody {
     mission_id: Option<String>,
     /// A name for people.
     title: Option<String>,
+    /// A session of that node that has ended: the new one goes on with its conversation, if it has the fact
+    /// `conversation`.
+    resume_session_id: Option<SessionId>,
 }
 
 /// The sessions of the workspace: those that have not ended, or all.
@@ -271,6 +276,10 @@ pub(super) async fn spawn(
     if let Some(TaskSource::Unknown(word)) = &body.task_source {
         return Err(ApiError::invalid(format!("taskSource {word:?} is none of internal, mosaic-queue, external")));
     }
+    let resumed = match body.resume_session_id {
+        Some(ended) => Some(resumable(&app, ended, &body.node).await?),
+        None => None,
+    };
     let session_id = SessionId::new(Ulid::new().to_string()).map_err(|e| ApiError::malformed(e.to_string()))?;
     let spawn = Spawn {
         session_id,
@@ -281,9 +290,39 @@ pub(super) async fn spawn(
         task_id: body.task_id,
         task_source: body.task_source.unwrap_or_default(),
         mission_id: body.mission_id,
+        resumed,
     };
     let session = app.actions.spawn(asker, &body.node, spawn).await?;
     Ok((StatusCode::CREATED, Reply(OneSession { session })))
+}
+
+/// The conversation of a session that has ended, for another one on its node to go on with.
+async fn resumable(app: &Shared, session_id: SessionId, node: &str) -> Result<Resumed, ApiError> {
+    let ended = app.actions.session(&session_id).await?;
+    if ended.node.as_str() != node {
+        let text = format!("session {session_id} ran on node {}; only that one can go on with it", ended.node);
+        return Err(ApiError::invalid(text));
+    }
+    let refused = |code, text: String| Err(ActionError::Refused(Refusal::new(code, text)).into());
+    if !ended.status.is_terminal() {
+        let text = format!("session {session_id} is {}: it goes on by itself; send it a message", ended.status);
+        return refused(RefusalCode::WrongState, text);
+    }
+    let Some(conversation) = ended.metadata.get(CONVERSATION).and_then(|name| name.as_str()) else {
+        let text = format!(
+            "session {session_id} cannot be gone on with: only agents of ACP that offer session/resume or session/load can"
+        );
+        return refused(RefusalCode::NotCapable, text);
+    };
+    let fleet = app.live.fleet();
+    let other = fleet.active().find(|other| {
+        other.node == ended.node && other.metadata.get(CONVERSATION).is_some_and(|name| name == conversation)
+    });
+    if let Some(other) = other {
+        let text = format!("session {} goes on with it already; send that one a message", other.session_id);
+        return refused(RefusalCode::WrongState, text);
+    }
+    Ok(Resumed { session_id, conversation: conversation.into() })
 }
 
 #[cfg(test)]

@@ -123,6 +123,8 @@ impl State {
         session.task_source = spawn.task_source.clone();
         session.mission_id = spawn.mission_id.clone();
         session.profile = Some(spawn.profile.clone());
+        let resumed = spawn.resumed.as_ref().map(|resumed| resumed.session_id.as_str());
+        session.metadata.extend(resumed.map(|id| ("resumes".to_owned(), id.into())));
         session.metadata.insert("spawnedBy".into(), serde_json::json!({ "id": by.id, "name": by.name }));
         if session.title.is_some() {
             session.metadata.insert(TITLE_GIVEN.into(), true.into());

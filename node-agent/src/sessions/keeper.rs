@@ -258,7 +258,12 @@ impl Keeper {
             profile,
             env,
             default_cwd: rules.default_cwd.clone(),
+            conversation: spawn.resumed.as_ref().map(|resumed| resumed.conversation.clone()),
         });
+        if let Err(error) = request.check() {
+            answer(reply, refusal(RefusalCode::Invalid, error.to_string()));
+            return;
+        }
         match Outbox::open(&spawn.session_id, &self.outbox_dir(&spawn.session_id), self.context.meter.clone()) {
             Ok(Opened { outbox, .. }) => {
                 self.start(provider, state, outbox, Begin::Spawn { spawn, by, request, reply })

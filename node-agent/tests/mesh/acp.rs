@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use bus_schema::{Action, Answer, Command, Delivery, MessageKind, Outcome, RefusalCode, Role, Status, Turn};
+use bus_schema::{Action, Answer, Command, Delivery, MessageKind, Outcome, RefusalCode, Resumed, Role, Status, Turn};
 
-use crate::harness::Mesh;
+use crate::harness::{Mesh, echo};
 
 fn profile() -> String {
     let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("../providers/tests/fixtures/acp_agent.py");
     format!(
-        "[[profile]]\nname = \"asks\"\nprovider = \"acp\"\nprotocol = \"acp\"\ncommand = [\"python3\", {agent:?}]\n"
+        "[[profile]]\nname = \"asks\"\nprovider = \"acp\"\nprotocol = \"acp\"\ncommand = [\"python3\", {agent:?}, \"--load\"]\n"
     )
 }
 
@@ -58,4 +58,34 @@ async fn a_request_for_leave_outlives_the_node_agent_and_is_answered_once() {
 
     let killed = mesh.must(mesh.command(Action::Kill, Some(id.clone()))).await;
     assert_eq!(killed.session.unwrap().status, Status::Killed);
+}
+
+#[tokio::test]
+async fn a_conversation_goes_on_in_another_session_and_is_not_told_twice() {
+    let mesh = Mesh::start(&format!("{}{}", profile(), echo("talk", &[]))).await;
+    let first = mesh.spawn("asks").await;
+    let named = |session: &bus_schema::Session| session.metadata.contains_key("conversation");
+    let session = mesh.wait_for_session(&first, "it names its conversation", named).await;
+    let conversation = session.metadata["conversation"].as_str().unwrap().to_owned();
+    mesh.must(mesh.command(Action::Kill, Some(first.clone()))).await;
+
+    let resume = |profile: &str| {
+        let mut command = mesh.spawn_of(profile);
+        let resumed = Resumed { session_id: first.clone(), conversation: conversation.clone() };
+        command.spawn.as_mut().unwrap().resumed = Some(resumed);
+        command
+    };
+    let refusal = mesh.ask(resume("talk")).await.unwrap().refusal.unwrap();
+    assert_eq!(refusal.code, RefusalCode::Invalid, "only agents of ACP can: {refusal}");
+    let command = resume("asks");
+    let id = command.spawn.clone().unwrap().session_id;
+    mesh.must(command).await;
+    let session = mesh.wait_for_session(&id, "it waits for a prompt", |s| s.status == Status::Waiting).await;
+    assert_eq!(session.metadata["resumes"], first.as_str());
+    mesh.must(mesh.inject_of(&id, "said now")).await;
+    mesh.wait_for_session(&id, "the turn is over", |s| s.turn == Some(Turn::Idle) && s.last_seq > 3).await;
+    let messages = &mesh.stored().await[&id];
+    let said: Vec<_> = messages.iter().filter(|m| m.role == Role::Agent).map(|m| m.content.as_str()).collect();
+    assert_eq!(said, ["said now"], "{messages:?}");
+    mesh.must(mesh.command(Action::Kill, Some(id))).await;
 }

@@ -191,6 +191,7 @@ impl Mesh {
             task_id: None,
             task_source: Default::default(),
             mission_id: None,
+            resumed: None,
         };
         Command { spawn: Some(spawn), ..self.command(Action::Spawn, None) }
     }

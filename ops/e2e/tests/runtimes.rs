@@ -7,46 +7,32 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{Dockerd, FakeModel, OpenClaw, Person, Stack, npm_with, wait_until};
+use testkit::{Dockerd, FakeModel, OpenClaw, Person, Stack, agent_cli, claude_home, codex_home, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(150);
-const AGENTS: [&str; 2] = ["@openai/codex@0.169.0", "@anthropic-ai/claude-code@2.1.330"];
-const ADAPTERS: [&str; 2] = ["@agentclientprotocol/codex-acp@2.6.0", "@agentclientprotocol/claude-agent-acp@0.101.0"];
 const PROVIDERS: &str = "/api/agent-providers";
 
 /// Codex over ACP, which asks nothing.
 fn codex(home: &Path, model: &str) -> String {
-    let program = npm_with("acp", &ADAPTERS).unwrap().join("node_modules/.bin/codex-acp");
-    let work = home.join("work");
-    std::fs::create_dir_all(&work).unwrap();
-    let config = format!(
-        "model = \"gpt-5.1-codex\"\nmodel_provider = \"fake\"\napproval_policy = \"never\"\n\
-         sandbox_mode = \"danger-full-access\"\n[model_providers.fake]\nname = \"fake\"\nbase_url = \"{model}/v1\"\n\
-         env_key = \"FAKE_API_KEY\"\nwire_api = \"responses\"\n[projects.{work:?}]\ntrust_level = \"trusted\"\n"
-    );
-    std::fs::write(home.join("config.toml"), config).unwrap();
+    let program = agent_cli("codex-acp").unwrap();
+    let set_up = codex_home(home, model, "never", "danger-full-access").unwrap();
     format!(
-        "[[profile]]\nname = \"codex-acp\"\nprovider = \"acp\"\nprotocol = \"acp\"\ncwd = {work:?}\ncommand = [{program:?}]\n\
-         env = {{ CODEX_HOME = {home:?}, FAKE_API_KEY = \"x\" }}\n"
+        "[[profile]]\nname = \"codex-acp\"\nprovider = \"acp\"\nprotocol = \"acp\"\ncwd = {:?}\n\
+         command = [{program:?}]\nenv = {}\n",
+        set_up.work,
+        set_up.env_toml()
     )
 }
 
 /// Claude Code in a terminal, which asks before each command.
 fn claude(home: &Path, model: &str) -> String {
-    let program = npm_with("agents", &AGENTS).unwrap().join("node_modules/.bin/claude");
-    let work = home.join("work");
-    std::fs::create_dir_all(&work).unwrap();
-    let state = json!({
-        "hasCompletedOnboarding": true, "theme": "dark",
-        "customApiKeyResponses": {"approved": ["sk-fake"], "rejected": []},
-        "projects": {work.to_str().unwrap(): {"hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true}},
-    });
-    std::fs::write(home.join(".claude.json"), state.to_string()).unwrap();
+    let program = agent_cli("claude").unwrap();
+    let set_up = claude_home(home, model, &[]).unwrap();
     format!(
-        "[[profile]]\nname = \"claude\"\nagent_type = \"claude\"\ncwd = {work:?}\n\
-         command = [{program:?}, \"--permission-mode\", \"default\"]\n\
-         env = {{ CLAUDE_CONFIG_DIR = {home:?}, ANTHROPIC_BASE_URL = \"{model}\", ANTHROPIC_API_KEY = \"sk-fake\", \
-         DISABLE_AUTOUPDATER = \"1\", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = \"1\" }}\n"
+        "[[profile]]\nname = \"claude\"\nagent_type = \"claude\"\ncwd = {:?}\n\
+         command = [{program:?}, \"--permission-mode\", \"default\"]\nenv = {}\n",
+        set_up.work,
+        set_up.env_toml()
     )
 }
 

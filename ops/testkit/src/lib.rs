@@ -22,6 +22,7 @@
 //!
 //! Only ever a dev-dependency.
 
+mod agent_cli;
 mod api;
 mod bus;
 pub mod docker;
@@ -37,6 +38,7 @@ mod sse;
 mod stack;
 mod wait;
 
+pub use agent_cli::{AgentHome, agent_cli, claude_home, codex_home};
 pub use api::Person;
 pub use bus::Bus;
 pub use docker::Dockerd;

@@ -2,10 +2,10 @@
 //! operators want, and does what it says.
 //!
 //! ```text
-//! initialize ─► session/new ─► idle ◄──────── stopReason ────────┐
-//!      │ error, silence           │ session/prompt               │
-//!      ▼                          ▼                              │
-//!   given up                    turn ─► steer · cancel ─► … ─────┘
+//! initialize ─► session/new, resume or load ─► idle ◄── stopReason ─┐
+//!      │ error, silence                           │ session/prompt   │
+//!      ▼                                          ▼                  │
+//!   given up                                    turn ─► steer · cancel ─► …
 //! ```
 //!
 //! Laws:
@@ -20,12 +20,14 @@ use std::time::{Duration, Instant};
 use bus_schema::{Answer, Delivery, InjectMode, MessageId, Operator, SessionId, Status};
 use serde_json::Value;
 
+use super::family::Family;
 use super::wire::{self, Failure, Heard};
 use crate::provider::InjectOutcome;
 use crate::pty::holder::Outcomes;
 use crate::pty::lines::Lines;
 use crate::pty::protocol::{Fault, FaultKind};
 use crate::pty::record::{Injecting, Typist};
+use crate::pty::report::Report;
 
 /// How long an agent may take to open a session. Adapters start a CLI of their own; the slowest start seen took 30 s.
 const OPEN_WITHIN: Duration = Duration::from_secs(180);
@@ -49,6 +51,8 @@ pub(crate) enum Step {
     Send(Typist, Vec<u8>),
     /// The message has come so far.
     Tell(MessageId, InjectOutcome),
+    /// Log this of a sub-agent.
+    Report(Report),
     /// Nothing can be done with this agent; why. It is to be ended.
     GiveUp(String),
 }
@@ -57,6 +61,8 @@ pub(crate) enum Step {
 pub(crate) struct Client {
     session: SessionId,
     cwd: String,
+    /// The agent's own name for the earlier session that it is to go on with.
+    conversation: Option<String>,
     lines: Lines,
     next: u64,
     stage: Stage,
@@ -67,6 +73,7 @@ pub(crate) struct Client {
     jobs: VecDeque<Job>,
     open: Vec<Open>,
     answered: VecDeque<Answered>,
+    family: Family,
     outcomes: Outcomes,
     steps: Vec<Step>,
 }
@@ -132,11 +139,18 @@ struct Answered {
 }
 
 impl Client {
-    /// For an agent that is just being started, and is to work in this folder.
-    pub fn new(session: &SessionId, cwd: String) -> Self {
+    /// For an agent that is just being started, and is to work in this folder and go on with this conversation, if it
+    /// is not to begin one. `fresh` gives ids for its sub-agents.
+    pub fn new(
+        session: &SessionId,
+        cwd: String,
+        conversation: Option<String>,
+        fresh: fn() -> Option<SessionId>,
+    ) -> Self {
         Self {
             session: session.clone(),
             cwd,
+            conversation,
             lines: Lines::new(0),
             next: 0,
             stage: Stage::Starting,
@@ -146,6 +160,7 @@ impl Client {
             jobs: VecDeque::new(),
             open: vec![],
             answered: VecDeque::new(),
+            family: Family::new(fresh),
             outcomes: Outcomes::default(),
             steps: vec![],
         }
@@ -175,7 +190,7 @@ impl Client {
         for line in self.lines.feed(data) {
             match wire::hear(&line.bytes).filter(|_| line.dropped == 0) {
                 Some(Heard::Request { id, method, params }) => self.asked(line.start, id, &method, &params),
-                Some(Heard::Notice { method, params }) => self.noticed(&method, &params),
+                Some(Heard::Notice { method, params }) => self.noticed(line.start, &method, &params),
                 Some(Heard::Answer { id, result }) => {
                     if let Some(id) = id.as_u64() {
                         self.was_answered(id, result, now);
@@ -281,6 +296,8 @@ impl Client {
 
     /// The session is over: what is not handed over never will be.
     pub fn abandon(&mut self) {
+        let reports = self.family.finish();
+        self.steps.extend(reports.into_iter().map(Step::Report));
         let steering = self.steering.take().map(|steering| (steering.job, false));
         let waiting = std::mem::take(&mut self.jobs).into_iter().map(|job| (job, true));
         for (job, is_waiting) in steering.into_iter().chain(waiting).collect::<Vec<_>>() {
@@ -368,9 +385,18 @@ impl Client {
         self.open.push(Open { start, id, options });
     }
 
-    fn noticed(&mut self, method: &str, params: &Value) {
+    fn noticed(&mut self, start: u64, method: &str, params: &Value) {
         match method {
-            wire::UPDATE if params.get("update").is_some_and(wire::shows_work) => self.begun(),
+            wire::UPDATE => {
+                if params.get("update").is_some_and(wire::shows_work) {
+                    self.begun();
+                }
+                // What is told again before the session is open was led elsewhere.
+                if let Stage::Ready(main) = &self.stage {
+                    let reports = self.family.heard(main, start, params);
+                    self.steps.extend(reports.into_iter().map(Step::Report));
+                }
+            }
             // Taken back by the agent; it still gets its answer.
             wire::CANCEL_REQUEST => {
                 let id = params.get("requestId");
@@ -395,7 +421,8 @@ impl Client {
         match &self.stage {
             Stage::Initializing { id: asked, .. } if *asked == id => self.initialized(result, now),
             Stage::Opening { id: asked, .. } if *asked == id => match result {
-                Ok(result) => match wire::text_of(&result, "sessionId") {
+                // Whoever goes on with one may leave its name out.
+                Ok(result) => match wire::text_of(&result, "sessionId").or(self.conversation.as_deref()) {
                     Some(session) => self.stage = Stage::Ready(session.to_owned()),
                     None => self.give_up("its answer to session/new names no session".into()),
                 },
@@ -428,9 +455,20 @@ impl Client {
                 }
                 let steering = result.pointer("/_meta/steering/supported").and_then(Value::as_bool);
                 self.steers = steering == Some(true);
+                let name = result.pointer("/agentInfo/name").and_then(Value::as_str);
+                self.family.agent = name.unwrap_or_default().into();
+                let way = wire::way_to_go_on(&result);
                 let id = self.id();
+                let line = match (&self.conversation, way) {
+                    (None, _) => wire::new_session(id, &self.cwd),
+                    (Some(conversation), Some(way)) => wire::go_on(id, way, conversation, &self.cwd),
+                    (Some(_), None) => {
+                        let text = "it cannot go on with an earlier conversation: it offers neither session/resume \
+                                    nor session/load; start it without one";
+                        return self.give_up(text.into());
+                    }
+                };
                 self.stage = Stage::Opening { id, until: now + OPEN_WITHIN };
-                let line = wire::new_session(id, &self.cwd);
                 self.send(Typist::Client, line);
             }
             Err(failure) => self.give_up(format!("it refused to begin: {}", failure.message)),

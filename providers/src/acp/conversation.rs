@@ -7,6 +7,7 @@
 //!    said that it failed is believed over an `end_turn` (seen with codex-acp 2.6).
 //! 3. A request for leave is open until an answer to it was sent.
 //! 4. An update of a kind that we do not know changes nothing.
+//! 5. What an agent tells again of an earlier conversation is told by the session in which it was said, and not here.
 
 use std::collections::VecDeque;
 
@@ -32,6 +33,9 @@ const MAX_DELTA_BYTES: usize = 64 * 1024;
 const MAX_TOOLS: usize = 64;
 /// Our requests without an answer that are remembered: one prompt, one steering and what an agent never answered.
 const MAX_ASKED: usize = 64;
+
+/// The fact by which another session can go on with the conversation of this one.
+const CONVERSATION: &str = "conversation";
 
 /// Something to tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,12 +71,23 @@ pub(crate) struct Conversation {
     tools: VecDeque<Tool>,
     open: Vec<Open>,
     usage: Option<Value>,
+    /// The agent's own name of the session that it goes on with, or was given.
+    #[serde(default)]
+    main: Option<String>,
+    /// True if another session can go on with this one.
+    #[serde(default)]
+    can_go_on: bool,
+    /// True while it tells what was said earlier.
+    #[serde(default)]
+    is_retelling: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum Question {
     Initialize,
     NewSession,
+    /// An earlier session is gone on with.
+    GoOn,
     Prompt,
     Other,
 }
@@ -100,11 +115,16 @@ struct Open {
 }
 
 impl Conversation {
+    /// Of an agent that calls itself so.
+    pub fn of(agent: &str) -> Self {
+        Self { agent: agent.into(), ..Self::default() }
+    }
+
     /// The agent said this line, at this place of its output.
     pub fn heard(&mut self, session: &SessionId, start: u64, line: &[u8], at: Timestamp) -> Vec<Tale> {
         let mut tales = vec![];
         match wire::hear(line) {
-            Some(Heard::Notice { method, params }) if method == wire::UPDATE => {
+            Some(Heard::Notice { method, params }) if method == wire::UPDATE && self.concerns(&params) => {
                 self.update(start, params.get("update").unwrap_or(&Value::Null), &mut tales);
             }
             Some(Heard::Request { id, method, params }) if method == wire::PERMISSION => {
@@ -128,10 +148,15 @@ impl Conversation {
     pub fn said(&mut self, session: &SessionId, line: &[u8], by: Option<&Operator>) -> Vec<Tale> {
         let mut tales = vec![];
         match wire::hear(line) {
-            Some(Heard::Request { id, method, .. }) => {
+            Some(Heard::Request { id, method, params }) => {
                 let question = match method.as_str() {
                     wire::INITIALIZE => Question::Initialize,
                     wire::NEW_SESSION => Question::NewSession,
+                    wire::RESUME | wire::LOAD => {
+                        self.main = text_of(&params, "sessionId").map(Into::into);
+                        self.is_retelling = method == wire::LOAD;
+                        Question::GoOn
+                    }
                     wire::PROMPT => Question::Prompt,
                     _ => Question::Other,
                 };
@@ -198,12 +223,35 @@ impl Conversation {
         }
     }
 
+    /// The same for an update alone, of a sub-agent with this name.
+    pub fn updated(&mut self, name: &str, start: u64, update: &Value) -> Vec<Tale> {
+        if self.main.is_none() {
+            self.main = Some(name.to_owned());
+        }
+        let mut tales = vec![];
+        self.update(start, update, &mut tales);
+        tales
+    }
+
+    /// True for what is told of this session, now. Its sub-agents have sessions of their own.
+    fn concerns(&self, params: &Value) -> bool {
+        let theirs = text_of(params, "sessionId").filter(|_| self.main.is_some());
+        let is_known = theirs.is_none() || theirs == self.main.as_deref();
+        let tells_facts = ["session_info_update", "current_mode_update"];
+        let kind = params.get("update").map(wire::update_kind).unwrap_or_default();
+        is_known && (!self.is_retelling || tells_facts.contains(&kind))
+    }
+
     fn update(&mut self, start: u64, update: &Value, tales: &mut Vec<Tale>) {
         match wire::update_kind(update) {
             "agent_message_chunk" => self.chunk(start, update, Role::Agent, MessageKind::Text, tales),
             "agent_thought_chunk" => self.chunk(start, update, Role::Agent, MessageKind::Reasoning, tales),
             "user_message_chunk" => self.chunk(start, update, Role::User, MessageKind::Text, tales),
             "tool_call" | "tool_call_update" => self.tool(start, update, tales),
+            wire::BETWEEN => {
+                self.end_text(tales);
+                tales.extend(self.between(start, update));
+            }
             "plan" => {
                 self.end_text(tales);
                 let entries = update.get("entries").cloned().unwrap_or_default();
@@ -242,6 +290,30 @@ impl Conversation {
             }
             _ => {}
         }
+    }
+
+    /// What this session says to a sub-agent of its own, or hears from it or from its parent.
+    fn between(&self, start: u64, update: &Value) -> Option<Tale> {
+        let content = update.get("content")?;
+        let text = match content.as_array() {
+            Some(parts) => parts.iter().map(wire::text_of_content).collect::<Vec<_>>().join("\n"),
+            None => wire::text_of_content(content),
+        };
+        let (sender, recipient) = (text_of(update, "senderSessionId")?, text_of(update, "recipientSessionId")?);
+        let main = self.main.as_deref()?;
+        let id = text_of(update, "messageId").unwrap_or_default();
+        let (role, kind, other) = match (sender == main, id.ends_with(":reply")) {
+            (true, false) => (Role::Agent, MessageKind::ToolCall, recipient),
+            (true, true) => return None,
+            (false, true) => (Role::Agent, MessageKind::ToolResult, sender),
+            (false, false) => (Role::User, MessageKind::Text, sender),
+        };
+        let mut facts = Metadata::from_iter([("acpSessionId".to_owned(), other.into())]);
+        if kind != MessageKind::Text {
+            facts.insert("tool".into(), "subagent".into());
+            facts.insert("toolCallId".into(), id.trim_end_matches(":reply").into());
+        }
+        Some(Tale::Say(key_of(start), Voice::claimed(role, kind, text, Some(facts), SOURCE)))
     }
 
     fn chunk(&mut self, start: u64, update: &Value, role: Role, kind: MessageKind, tales: &mut Vec<Tale>) {
@@ -371,16 +443,25 @@ impl Conversation {
                 let mut facts = Metadata::new();
                 facts.extend(info("name").map(|name| ("acpAgent".to_owned(), name.into())));
                 facts.extend(info("version").map(|version| ("acpAgentVersion".to_owned(), version.into())));
+                self.can_go_on = wire::way_to_go_on(&result).is_some();
                 tales.push(Tale::Facts(facts));
             }
-            (Question::NewSession, Ok(result)) => {
+            (Question::NewSession | Question::GoOn, Ok(result)) => {
+                self.main = text_of(&result, "sessionId").map(Into::into).or(self.main.take());
+                self.is_retelling = false;
                 let mut facts = Metadata::new();
-                facts.extend(text_of(&result, "sessionId").map(|id| ("acpSessionId".to_owned(), id.into())));
+                let named = |name: &str| self.main.clone().map(|id| (name.to_owned(), id.into()));
+                facts.extend(named("acpSessionId"));
+                facts.extend(named(CONVERSATION).filter(|_| self.can_go_on));
+                if question == Question::GoOn {
+                    let text = "goes on with an earlier conversation";
+                    tales.push(Tale::Say(key_of(start), system(text, MessageKind::Status, Metadata::new())));
+                }
                 let mode = result.pointer("/modes/currentModeId").cloned();
                 facts.extend(mode.map(|mode| ("mode".to_owned(), mode)));
                 tales.extend([Tale::Facts(facts), Tale::Opened, self.stand(session)]);
             }
-            (Question::Initialize | Question::NewSession, Err(failure)) => {
+            (Question::Initialize | Question::NewSession | Question::GoOn, Err(failure)) => {
                 let text = format!("the agent opened no session: {}", failure.message);
                 tales.push(Tale::Say(key_of(start), system(&text, MessageKind::Status, Metadata::new())));
             }
@@ -418,12 +499,7 @@ impl Conversation {
         }
         let reason = result.as_ref().ok().and_then(|result| text_of(result, "stopReason")).unwrap_or("end_turn");
         if reason != "end_turn" {
-            let text = match reason {
-                "cancelled" => "the turn was interrupted".to_owned(),
-                other => format!("the turn ended early: {other}"),
-            };
-            let facts = Metadata::from_iter([("stopReason".to_owned(), reason.into())]);
-            tales.push(Tale::Say(key_of(start), system(&text, MessageKind::Status, facts)));
+            tales.push(ended_early(start, reason));
         }
         tales.push(self.stand(session));
     }
@@ -433,6 +509,16 @@ impl Conversation {
 pub(crate) fn left_out(start: u64, bytes: u64) -> Tale {
     let text = format!("a line of {bytes} bytes of the agent is too long and was left out");
     let facts = Metadata::from_iter([("lineBytes".to_owned(), bytes.into())]);
+    Tale::Say(key_of(start), system(&text, MessageKind::Status, facts))
+}
+
+/// What is told of a turn that ended for another reason than that it was over.
+pub(super) fn ended_early(start: u64, reason: &str) -> Tale {
+    let text = match reason {
+        "cancelled" => "the turn was interrupted".to_owned(),
+        other => format!("the turn ended early: {other}"),
+    };
+    let facts = Metadata::from_iter([("stopReason".to_owned(), reason.into())]);
     Tale::Say(key_of(start), system(&text, MessageKind::Status, facts))
 }
 

@@ -83,13 +83,27 @@ fn request(id: u64, method: &str, params: Value) -> Vec<u8> {
 pub(crate) fn initialize(id: u64) -> Vec<u8> {
     let files = json!({"readTextFile": false, "writeTextFile": false});
     let ours = json!({"name": "mosaic-mesh", "version": env!("CARGO_PKG_VERSION")});
-    let can = json!({"fs": files, "terminal": false});
+    // Sub-agents: theirs is told as a session of its own (a draft of ACP; seen with codex-acp 2.6, claude-agent-acp 0.101).
+    let can = json!({"fs": files, "terminal": false, "subagents": {}});
     request(id, INITIALIZE, json!({"protocolVersion": VERSION, "clientCapabilities": can, "clientInfo": ours}))
 }
 
 /// Open a session of the agent in this folder.
 pub(crate) fn new_session(id: u64, cwd: &str) -> Vec<u8> {
     request(id, NEW_SESSION, json!({"cwd": cwd, "mcpServers": []}))
+}
+
+/// Go on with an earlier session of the agent, by its own name for it: silently, or ([`LOAD`]) telling it all again.
+pub(crate) fn go_on(id: u64, method: &str, conversation: &str, cwd: &str) -> Vec<u8> {
+    request(id, method, json!({"sessionId": conversation, "cwd": cwd, "mcpServers": []}))
+}
+
+/// How this agent goes on with an earlier session, by its answer to [`initialize`]; `None` if it does not.
+pub(crate) fn way_to_go_on(initialized: &Value) -> Option<&'static str> {
+    let can = initialized.get("agentCapabilities")?;
+    let resumes = can.pointer("/sessionCapabilities/resume").is_some_and(|resume| !resume.is_null());
+    let loads = can.get("loadSession").and_then(Value::as_bool) == Some(true);
+    if resumes { Some(RESUME) } else { loads.then_some(LOAD) }
 }
 
 /// Begin a turn.
@@ -128,6 +142,10 @@ pub(crate) fn refuse(id: &Value, method: &str) -> Vec<u8> {
 pub(crate) const INITIALIZE: &str = "initialize";
 /// See [`new_session`].
 pub(crate) const NEW_SESSION: &str = "session/new";
+/// See [`go_on`]. What was said before is not told again.
+pub(crate) const RESUME: &str = "session/resume";
+/// See [`go_on`]. What was said before is told again before the answer.
+pub(crate) const LOAD: &str = "session/load";
 /// See [`prompt`].
 pub(crate) const PROMPT: &str = "session/prompt";
 /// See [`steer`].
@@ -136,6 +154,10 @@ pub(crate) const STEER: &str = "_session/steering";
 pub(crate) const CANCEL: &str = "session/cancel";
 /// The agent tells what it does.
 pub(crate) const UPDATE: &str = "session/update";
+/// Of an [`UPDATE`]: how a sub-agent stands.
+pub(crate) const SUBAGENT: &str = "subagent_update";
+/// Of an [`UPDATE`]: what one of two related sessions says to the other; told to both.
+pub(crate) const BETWEEN: &str = "session_message";
 /// The agent asks for leave.
 pub(crate) const PERMISSION: &str = "session/request_permission";
 /// The asker takes a request back (JSON-RPC extension of ACP).
@@ -193,9 +215,11 @@ mod tests {
     fn what_we_say_is_what_the_protocol_says() {
         let first = params(&initialize(0));
         assert_eq!(first["protocolVersion"], 1);
-        let offered = json!({"fs": {"readTextFile": false, "writeTextFile": false}, "terminal": false});
+        let files = json!({"readTextFile": false, "writeTextFile": false});
+        let offered = json!({"fs": files, "terminal": false, "subagents": {}});
         assert_eq!(first["clientCapabilities"], offered);
         assert_eq!(params(&new_session(1, "/srv/x")), json!({"cwd": "/srv/x", "mcpServers": []}));
+        assert_eq!(params(&go_on(1, LOAD, "s", "/x")), json!({"sessionId": "s", "cwd": "/x", "mcpServers": []}));
         let turn = json!({"sessionId": "s", "prompt": [{"type": "text", "text": "a \"b\"\nc"}]});
         assert_eq!(params(&prompt(2, "s", "a \"b\"\nc")), turn);
         assert_eq!(params(&cancel("s")), json!({"sessionId": "s"}));
@@ -207,6 +231,19 @@ mod tests {
             assert_eq!(line, json!({"jsonrpc": "2.0", "id": "r1", "result": {"outcome": outcome}}));
         }
         assert_eq!(prompt(2, "s", "a\nb").iter().filter(|byte| **byte == b'\n').count(), 1, "one line");
+    }
+
+    #[test]
+    fn an_agent_goes_on_in_the_quieter_way_that_it_offers() {
+        for (can, way) in [
+            (json!({"loadSession": true, "sessionCapabilities": {"resume": {}}}), Some(RESUME)),
+            (json!({"loadSession": true, "sessionCapabilities": {"resume": null}}), Some(LOAD)),
+            (json!({"loadSession": false, "sessionCapabilities": {"list": {}}}), None),
+            (json!({}), None),
+        ] {
+            assert_eq!(way_to_go_on(&json!({"agentCapabilities": can})), way);
+        }
+        assert_eq!(way_to_go_on(&json!({})), None);
     }
 
     #[test]

@@ -93,6 +93,7 @@ pub(super) fn request(session_id: SessionId, profile: &Profile) -> SpawnRequest 
         title: None,
         env: Default::default(),
         default_cwd: None,
+        conversation: None,
     }
 }
 

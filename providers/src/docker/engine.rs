@@ -16,8 +16,9 @@ use bollard::models::{
 };
 use bollard::query_parameters::{
     AttachContainerOptions, CreateContainerOptions, EventsOptions, KillContainerOptions, ListContainersOptions,
-    RemoveContainerOptions, StopContainerOptions, TopOptions,
+    RemoveContainerOptions, ResizeContainerTTYOptions, StopContainerOptions, TopOptions,
 };
+use bus_schema::TerminalSize;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::time::timeout;
@@ -260,19 +261,23 @@ impl Engine {
 
     /// The log of a container from a time on, in seconds since 1970.
     pub async fn logs(&self, id: &str, follow: bool, since_seconds: i64) -> Result<LogBody, EngineError> {
-        const DOING: &str = "reading a container's log";
-        let socket = self.socket()?;
         let path = format!(
             "/containers/{id}/logs?stdout=1&stderr=1&timestamps=1&follow={}&since={since_seconds}",
             u8::from(follow)
         );
-        match timeout(ANSWER_WITHIN, wire::get(&socket, &path)).await {
-            Err(_) => Err(EngineError::Slow { doing: DOING, seconds: ANSWER_WITHIN.as_secs() }),
+        self.stream("reading a container's log", hyper::Method::GET, &path).await
+    }
+
+    /// A call whose answer is a stream without end.
+    async fn stream(&self, doing: &'static str, method: hyper::Method, path: &str) -> Result<LogBody, EngineError> {
+        let socket = self.socket()?;
+        match timeout(ANSWER_WITHIN, wire::ask(&socket, method, path)).await {
+            Err(_) => Err(EngineError::Slow { doing, seconds: ANSWER_WITHIN.as_secs() }),
             Ok(Ok(body)) => Ok(body),
             Ok(Err(wire::WireError::Status { status, message })) => {
-                Err(EngineError::Refused { doing: DOING, status, message })
+                Err(EngineError::Refused { doing, status, message })
             }
-            Ok(Err(error)) => Err(EngineError::Away { doing: DOING, socket, source: Box::new(error) }),
+            Ok(Err(error)) => Err(EngineError::Away { doing, socket, source: Box::new(error) }),
         }
     }
 
@@ -352,6 +357,19 @@ impl Engine {
             Err(error) if error.status() == Some(404) => Ok(()),
             other => other,
         }
+    }
+
+    /// What its terminal shows from now on, as raw bytes. The client library keeps them until there is a newline.
+    pub async fn watch(&self, id: &str) -> Result<LogBody, EngineError> {
+        let path = format!("/containers/{id}/attach?stream=1&stdout=1&stderr=1");
+        self.stream("watching a container's terminal", hyper::Method::POST, &path).await
+    }
+
+    /// Changes the size of its terminal.
+    pub async fn resize(&self, id: &str, size: TerminalSize) -> Result<(), EngineError> {
+        let options = ResizeContainerTTYOptions { h: i32::from(size.rows), w: i32::from(size.cols) };
+        let call = |client: Docker| async move { client.resize_container_tty(id, options).await };
+        self.call("changing the size of a terminal", ANSWER_WITHIN, call).await
     }
 
     /// Its standard input.

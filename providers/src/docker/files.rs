@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bus_schema::{EndReport, SessionId};
+use bus_schema::{EndReport, SessionId, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 use super::labels::Facts;
@@ -42,6 +42,9 @@ pub(crate) struct Card {
     /// Output up to here (the engine's stamp, ns) belongs to an earlier life.
     pub after: Option<i64>,
     pub facts: Facts,
+    /// The size that its terminal is to have, if somebody gave it one.
+    #[serde(default)]
+    pub size: Option<TerminalSize>,
     /// The program's own way to be asked, tried before the engine's: a signal, and how long it may take.
     pub leave: Option<Leave>,
     /// All times in ns since 1970.
@@ -75,6 +78,7 @@ impl Card {
             generation: 0,
             after: None,
             facts,
+            size: None,
             leave: None,
             spawned_at,
             started_at: None,

@@ -146,12 +146,28 @@ async fn append(session: &Session, told: &Note) -> Result<(), ProviderError> {
 /// Writes to the container's standard input. The engine closes the connection once it has written all of it there
 /// (measured with Engine 20.10), which is the proof that the message is in.
 async fn to_stdin(session: &Session, id: &str, text: &[u8], tty: bool) -> Result<InjectOutcome, NotGiven> {
-    let AttachContainerResults { mut output, mut input } = session.engine.attach(id).await.map_err(NotGiven)?;
     // A terminal's Enter.
     let enter = |byte: &u8| if tty && *byte == b'\n' { b'\r' } else { *byte };
-    let text: Vec<u8> = text.iter().map(enter).collect();
+    write_in(session, id, &text.iter().map(enter).collect::<Vec<_>>()).await
+}
+
+/// Types keys into a container's terminal.
+pub(crate) async fn type_in(session: &Session, id: &str, keys: &[u8]) -> Result<(), ProviderError> {
+    let Ok(_turn) = timeout(TURN_WITHIN, session.acting.lock()).await else {
+        let doing = "waiting for what is typed before".into();
+        return Err(ProviderError::Deadline { doing, seconds: TURN_WITHIN.as_secs() });
+    };
+    let outcome = write_in(session, id, keys).await.map_err(|NotGiven(error)| error)?;
+    match outcome.reason {
+        None => Ok(()),
+        Some(reason) => Err(ProviderError::Failed { doing: format!("typing: {reason}"), source: None }),
+    }
+}
+
+async fn write_in(session: &Session, id: &str, text: &[u8]) -> Result<InjectOutcome, NotGiven> {
+    let AttachContainerResults { mut output, mut input } = session.engine.attach(id).await.map_err(NotGiven)?;
     let give = async {
-        input.write_all(&text).await?;
+        input.write_all(text).await?;
         input.shutdown().await
     };
     match timeout(TAKEN_WITHIN, give).await {

@@ -21,6 +21,7 @@ use super::engine::{Container, EngineError, LogBody, Phase};
 use super::logs::{Garbled, Piece, Pieces};
 use super::record::Entry;
 use super::session::{Session, note};
+use super::terminal::{Terminal, show};
 use crate::provider::End;
 use crate::pty::entry::lock;
 use crate::pty::log::{Kind, LogError};
@@ -35,6 +36,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const READ_AGAIN: Duration = Duration::from_millis(250);
 /// How long the rest of a log may take without a byte before it is taken for whole.
 const REST_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long the last of a terminal may take to come: the engine ends the connection with the container.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// What went wrong on the way from the engine's log to ours.
 #[derive(Debug, thiserror::Error)]
@@ -141,23 +145,56 @@ async fn tell(session: &Session, text: String) {
     }
 }
 
+/// What came of a container that runs.
+enum Came {
+    Lines(Result<Option<Bytes>, Broken>),
+    Shown(Option<Vec<Bytes>>),
+}
+
+/// Shows what a terminal has shown before its container ended.
+async fn show_rest(session: &Session, terminal: Option<Terminal>) -> Result<(), Broken> {
+    let Some(mut terminal) = terminal else { return Ok(()) };
+    loop {
+        // Waiting for the subscriber has no bound.
+        session.room().await;
+        match tokio::time::timeout(SHOWN_WITHIN, terminal.next(session)).await {
+            Ok(Some(pieces)) => show(session, &pieces).await?,
+            Ok(None) | Err(_) => return Ok(()),
+        }
+    }
+}
+
 /// Reads the log as it grows, and looks at the container when nudged. Returns when the log ends.
 async fn follow(session: &Session, container: &Container) -> Result<(), Broken> {
     let mut reading = Reading::open(session, container, true).await?;
+    let mut terminal = Terminal::follow(session, container).await?;
     let mut look_at = Instant::now() + LOOK_EVERY;
     loop {
+        let came = async {
+            tokio::select! {
+                bytes = reading.bytes() => Came::Lines(bytes),
+                Some(shown) = async { Some(terminal.as_mut()?.next(session).await) } => Came::Shown(shown),
+            }
+        };
         tokio::select! {
             // In this order, so that a flood does not hide what happens to the container.
             biased;
             () = session.nudge.notified() => {}
             () = sleep_until(look_at) => {}
-            bytes = reading.bytes() => match bytes? {
-                Some(bytes) => {
-                    reading.take_in(&bytes).await?;
-                    continue;
+            came = came => {
+                match came {
+                    Came::Lines(bytes) => match bytes? {
+                        Some(bytes) => reading.take_in(&bytes).await?,
+                        None => {
+                            show_rest(session, terminal).await?;
+                            return reading.finish().await;
+                        }
+                    },
+                    Came::Shown(Some(pieces)) => show(session, &pieces).await?,
+                    Came::Shown(None) => terminal = None,
                 }
-                None => return reading.finish().await,
-            },
+                continue;
+            }
         }
         look_at = Instant::now() + LOOK_EVERY;
         match session.engine.inspect(&container.id).await {
@@ -165,6 +202,9 @@ async fn follow(session: &Session, container: &Container) -> Result<(), Broken> 
             Ok(None) => {}
             Ok(Some(now)) => {
                 session.observe(&now).await?;
+                if terminal.is_none() {
+                    terminal = Terminal::follow(session, &now).await?;
+                }
             }
             Err(error) => return Err(error.into()),
         }

@@ -17,7 +17,7 @@ use super::engine::{Engine, Phase, Sockets};
 use super::feed::Feed;
 use super::files::{Card, Files};
 use super::session::{CAPABILITIES, Session};
-use super::{ending, handover, start};
+use super::{ending, handover, start, terminal};
 use crate::provider::{
     AgentProvider, Appeared, EventStream, InjectOutcome, MessageDraft, OperatorMessage, Position, ProviderError,
     ProviderHealth, SessionInfo, SpawnRequest,
@@ -220,16 +220,6 @@ impl DockerProvider {
         self.shared.get(id).ok_or_else(|| ProviderError::UnknownSession(id.clone()))
     }
 
-    fn refuse(&self, id: &SessionId, capability: Capability) -> ProviderError {
-        match self.session(id) {
-            Ok(session) => {
-                let reason = session.refusal(&capability).unwrap_or_default();
-                ProviderError::NotCapable { capability, reason }
-            }
-            Err(error) => error,
-        }
-    }
-
     /// Waits for the end of a session that has ended: it is told within moments.
     async fn ended(&self, session: &Session) -> Option<ProviderError> {
         let until = tokio::time::Instant::now() + TOLD_WITHIN;
@@ -391,16 +381,24 @@ impl AgentProvider for DockerProvider {
         }
     }
 
-    async fn terminal_input(&self, id: &SessionId, _data: &[u8], _by: &Operator) -> Result<(), ProviderError> {
-        Err(self.refuse(id, Capability::Input))
+    async fn terminal_input(&self, id: &SessionId, data: &[u8], _by: &Operator) -> Result<(), ProviderError> {
+        let session = self.session(id)?;
+        let container = session.must(Capability::Input)?;
+        handover::type_in(&session, &container, data).await
     }
 
-    async fn resize(&self, id: &SessionId, _size: TerminalSize) -> Result<(), ProviderError> {
-        Err(self.refuse(id, Capability::Resize))
+    async fn resize(&self, id: &SessionId, size: TerminalSize) -> Result<(), ProviderError> {
+        let session = self.session(id)?;
+        let container = session.must(Capability::Resize)?;
+        terminal::resize(&session, &container, size).await
     }
 
     async fn terminal_snapshot(&self, id: &SessionId) -> Result<TerminalSnapshot, ProviderError> {
-        Err(self.refuse(id, Capability::Terminal))
+        let session = self.session(id)?;
+        if let Some(reason) = session.refusal(&Capability::Terminal) {
+            return Err(ProviderError::NotCapable { capability: Capability::Terminal, reason });
+        }
+        Ok(lock(&session.screen).snapshot())
     }
 
     async fn forget(&self, id: &SessionId) -> Result<(), ProviderError> {

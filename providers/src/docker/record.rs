@@ -14,13 +14,14 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::cursor::Cursor;
+use super::terminal::Screen;
 use crate::provider::End;
 use crate::pty::entry::lock;
 use crate::pty::log::{Kind, LogError, LogLimits, LogReader, LogWriter, segments};
 use crate::pty::record::{Exit, Fragment, Note, unpack};
 
-/// A log without a terminal has a size all the same.
-const SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
+/// The size of a terminal that nobody gave one; a log without a terminal has it all the same.
+pub(crate) const SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 
 /// Something to append: kind, time in µs, payload.
 pub(crate) type Entry = (Kind, i64, Vec<u8>);
@@ -38,7 +39,6 @@ pub(crate) struct Record {
 }
 
 /// What a log that is found says.
-#[derive(Debug)]
 pub(crate) struct Past {
     /// How far the container's output is in it.
     pub cursor: Cursor,
@@ -46,6 +46,8 @@ pub(crate) struct Past {
     pub stands: Option<(Status, Option<String>)>,
     /// How it ended.
     pub exit: Option<End>,
+    /// What its terminal shows.
+    pub screen: Screen,
 }
 
 impl Record {
@@ -122,8 +124,11 @@ impl Record {
 fn past(dir: &Path, after: Option<i64>) -> Result<Past, LogError> {
     let bases: Vec<u64> = segments(dir)?.into_iter().map(|(base, _)| base).collect();
     let mut from = bases.len().saturating_sub(2);
+    // Not less than what its terminal has shown, should that be said by no block.
+    let shown = LogReader::first(dir)?.map_or(0, |header| header.output);
     loop {
-        let mut past = Past { cursor: Cursor::new(after), stands: None, exit: None };
+        let screen = Screen::new(shown);
+        let mut past = Past { cursor: Cursor::new(after), stands: None, exit: None, screen };
         let Some(base) = bases.get(from) else { return Ok(past) };
         // Stamps of each stream: a single one may go on before what was read.
         let mut stamps = [None::<(i64, bool)>; 2];
@@ -142,13 +147,8 @@ fn past(dir: &Path, after: Option<i64>) -> Result<Past, LogError> {
                     }
                 }
                 Kind::Exit => past.exit = unpack::<Exit>(&block.data).map(|exit| exit.end),
-                Kind::Output
-                | Kind::Errors
-                | Kind::Input
-                | Kind::Resize
-                | Kind::Report
-                | Kind::Quiet
-                | Kind::Other(_) => {}
+                Kind::Shown | Kind::Resize => past.screen.block(block.kind, &block.data),
+                Kind::Output | Kind::Errors | Kind::Input | Kind::Report | Kind::Quiet | Kind::Other(_) => {}
             }
         }
         let is_whole = stamps.iter().all(|stamp| stamp.is_some_and(|(_, differs)| differs)) && past.stands.is_some();

@@ -12,6 +12,7 @@ use super::files::{Card, Folder};
 use super::journal::Journal;
 use super::labels::Way;
 use super::record::{Entry, Past, Record};
+use super::terminal::{Screen, Terminal};
 use crate::clock;
 use crate::provider::{End, Position, ProviderError, SessionInfo};
 use crate::pty::checkpoints;
@@ -30,15 +31,19 @@ pub(crate) const LIMITS: LogLimits = LogLimits {
 };
 
 /// What a session in a container can do at best.
-pub(crate) const CAPABILITIES: [Capability; 5] =
-    [Capability::Inject, Capability::Pause, Capability::Resume, Capability::Terminate, Capability::Kill];
-/// What it cannot, and why.
-const NOT_CAPABLE: [(Capability, &str); 4] = [
-    (Capability::Approve, "a container asks nothing through the mesh"),
-    (Capability::Terminal, "of a container only whole lines of output are kept; use docker attach for its terminal"),
-    (Capability::Input, "messages reach it, single keys do not; use docker attach for its terminal"),
-    (Capability::Resize, "its terminal is not shown through the mesh"),
+pub(crate) const CAPABILITIES: [Capability; 8] = [
+    Capability::Inject,
+    Capability::Pause,
+    Capability::Resume,
+    Capability::Terminate,
+    Capability::Kill,
+    Capability::Terminal,
+    Capability::Input,
+    Capability::Resize,
 ];
+/// What it cannot, and why.
+const NOT_CAPABLE: [(Capability, &str); 1] = [(Capability::Approve, "a container asks nothing through the mesh")];
+const NO_TERMINAL: &str = "its container has no terminal; start it with -t";
 
 /// One session.
 pub(crate) struct Session {
@@ -53,6 +58,10 @@ pub(crate) struct Session {
     pub acting: tokio::sync::Mutex<()>,
     /// How far its output is in the log. Only its keeper changes it.
     pub cursor: Mutex<Cursor>,
+    /// What its terminal shows. Only its keeper changes what is shown.
+    pub screen: Mutex<Screen>,
+    /// A connection to its terminal that was there before its container was started.
+    pub attached: Mutex<Option<Terminal>>,
     card: Mutex<Card>,
     /// Another program keeps it, and writes its files.
     is_of_another: bool,
@@ -86,13 +95,13 @@ impl Session {
     /// One that another program keeps: it can be looked at and ended.
     pub fn of_another(folder: Folder, card: Card, engine: Engine) -> Self {
         let record = Record::of_another(&folder.log());
-        let past = Past { cursor: Cursor::new(None), stands: None, exit: None };
+        let past = Past { cursor: Cursor::new(None), stands: None, exit: None, screen: Screen::new(0) };
         Self::new(folder, card, engine, (record, past), true)
     }
 
     fn new(folder: Folder, card: Card, engine: Engine, (record, past): (Record, Past), is_of_another: bool) -> Self {
         let places = checkpoints::places(&folder.checkpoints());
-        let Past { cursor, stands, .. } = past;
+        let Past { cursor, stands, screen, .. } = past;
         Self {
             id: card.session_id.clone(),
             journal: Arc::new(Mutex::new(Journal::open(&folder.injections()))),
@@ -102,6 +111,8 @@ impl Session {
             nudge: Notify::new(),
             acting: tokio::sync::Mutex::default(),
             cursor: Mutex::new(cursor),
+            screen: Mutex::new(screen),
+            attached: Mutex::default(),
             card: Mutex::new(card),
             is_of_another,
             saving: tokio::sync::Mutex::default(),
@@ -318,8 +329,13 @@ impl Session {
         if let Some((_, reason)) = NOT_CAPABLE.iter().find(|(one, _)| one == capability) {
             return Some((*reason).to_owned());
         }
-        match (capability, &lock(&self.card).facts.way) {
-            (Capability::Inject, Way::None(reason)) => Some(reason.clone()),
+        let card = lock(&self.card);
+        match (capability, &card.facts.way) {
+            (Capability::Terminal | Capability::Input | Capability::Resize, _) if !card.facts.tty => {
+                Some(NO_TERMINAL.into())
+            }
+            (Capability::Inject | Capability::Input, Way::None(reason)) => Some(reason.clone()),
+            (Capability::Input, Way::Exec(_)) => Some("messages reach it through a command, single keys do not".into()),
             _ => None,
         }
     }

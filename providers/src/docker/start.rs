@@ -14,9 +14,11 @@ use super::files::{Card, Leave};
 use super::labels::{self, Facts, Streams};
 use super::provider::Shared;
 use super::session::Session;
+use super::terminal::Terminal;
 use crate::clock;
 use crate::profile::{Profile, Protocol};
 use crate::provider::{End, ProviderError, SpawnRequest};
+use crate::pty::entry::lock;
 
 /// Signals by which a program leaves in its own way; TERM is the engine's way, which comes behind it.
 const ENGINES_OWN: [&str; 2] = ["TERM", "none"];
@@ -43,10 +45,12 @@ pub(crate) fn card(request: &SpawnRequest) -> Result<Card, ProviderError> {
         );
         return Err(ProviderError::Invalid(text));
     }
+    request.check()?;
     let streams = streams(profile);
     let facts = Facts::read(&labels_of(request).into_iter().collect(), &container_name(&request.session_id), streams);
     let mut card = Card::new(request.session_id.clone(), facts, clock::now_micros() * 1000);
     card.container_name = container_name(&request.session_id);
+    card.size = profile.size.filter(|_| streams.tty);
     card.image = profile.image.clone().unwrap_or_default();
     card.leave = (!ENGINES_OWN.contains(&profile.stop.signal.as_str()))
         .then(|| Leave { signal: format!("SIG{}", profile.stop.signal), grace_ms: profile.stop.grace_ms });
@@ -137,6 +141,10 @@ pub(crate) async fn start(session: &Arc<Session>, request: &SpawnRequest) -> Res
             doing: "writing down which container belongs to the session".into(),
             source: Some(Box::new(error)),
         })?;
+        if session.card().facts.tty {
+            // Before anything is written to it.
+            *lock(&session.attached) = Terminal::attach(session, &id).await;
+        }
         engine.start(&id).await?;
         Ok(())
     };

@@ -58,6 +58,7 @@ mod tests {
 
     fn spec() -> Spec {
         Spec {
+            conversation: None,
             schema: SCHEMA,
             session_id: SessionId::new("01JD8Z2V9Q0000000000000000").unwrap(),
             parent_session_id: Some(SessionId::new("01JD8Z2V9Q0000000000000001").unwrap()),

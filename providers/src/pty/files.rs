@@ -64,6 +64,9 @@ pub(crate) struct Spec {
     pub profile: String,
     /// Program and arguments.
     pub command: Vec<String>,
+    /// The agent's own name of the conversation that it goes on with, if it does not begin one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
     /// Where it starts.
     pub cwd: Option<PathBuf>,
     /// How messages are taken from its output.

@@ -34,7 +34,7 @@ use self::standing::Standing;
 use super::entry::answering;
 use super::lines::{Line, Lines};
 use super::log::{Block, Kind, SegmentHeader, parse_size};
-use super::record::{Answered, Exit, Fragment, Injecting, Input, Note, Typist, unpack};
+use super::record::{Answered, Exit, Fragment, Injecting, Input, Note, Shown, Typist, unpack};
 use super::report::{HOOK, Report, Sourced};
 use crate::acp::conversation::{self, Conversation, Tale};
 use crate::profile::Protocol;
@@ -81,15 +81,7 @@ struct Kept {
     answers: bool,
     /// What was said, where the protocol is ACP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    acp: Option<Box<Acp>>,
-}
-
-/// Both sides of a session that speaks ACP.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Acp {
-    conversation: Conversation,
-    /// Its standard error.
-    errors: Lines,
+    acp: Option<Box<Conversation>>,
 }
 
 fn no_lines() -> Lines {
@@ -150,10 +142,7 @@ impl Interpreter {
             speaks: false,
             ended: false,
             answers: false,
-            acp: (protocol == Protocol::Acp).then(|| {
-                let (conversation, errors) = (Conversation::default(), Lines::new(0));
-                Box::new(Acp { conversation, errors })
-            }),
+            acp: (protocol == Protocol::Acp).then(Box::default),
         };
         let screen = (protocol == Protocol::Terminal).then(|| Screen::new(header.size));
         Self { session: session.clone(), protocol, segment: header.base, kept, screen, checkpoint: None }
@@ -194,8 +183,14 @@ impl Interpreter {
                     self.fragment(fragment, &mut telling);
                 }
             }
+            Kind::Shown => {
+                if let Some(Shown { offset, bytes }) = Shown::decode(&block.data) {
+                    let (data, size) = (bytes.to_vec().into(), self.kept.size.take());
+                    telling.tell(News::Terminal(TerminalPiece { offset, data, size }));
+                }
+            }
             Kind::Input => self.input(&block.data, &mut telling),
-            Kind::Errors => self.errors(&block.data, &mut telling),
+            Kind::Errors => self.second(&block.data, &mut telling),
             Kind::Resize => {
                 if let Some(size) = parse_size(&block.data) {
                     self.kept.size = Some(size);
@@ -277,20 +272,30 @@ impl Interpreter {
 
     /// A piece of output that has no terminal: only lines are made of it.
     fn fragment(&mut self, fragment: Fragment<'_>, telling: &mut Telling) {
-        let is_second = fragment.stream == 2;
-        let lines = if is_second { &mut self.kept.second } else { &mut self.kept.lines };
-        for line in lines.feed(fragment.bytes) {
-            if is_second {
-                self.tell_second(&line, telling);
-            } else {
-                self.tell_line(&line, telling);
-            }
+        if fragment.stream == 2 {
+            return self.second(fragment.bytes, telling);
+        }
+        for line in self.kept.lines.feed(fragment.bytes) {
+            self.tell_line(&line, telling);
         }
     }
 
-    /// A line of the second stream: text, whatever the protocol of the first.
+    /// What came on the second stream.
+    fn second(&mut self, data: &[u8], telling: &mut Telling) {
+        for line in self.kept.second.feed(data) {
+            self.tell_second(&line, telling);
+        }
+    }
+
+    /// A line of the second stream: text, whatever the protocol of the first. An agent of ACP speaks on the first alone.
     fn tell_second(&mut self, line: &Line, telling: &mut Telling) {
-        let mut voice = Voice::of_line(line, "lines");
+        let mut voice = match self.protocol {
+            Protocol::Acp => Voice { role: Role::System, kind: MessageKind::Status, ..Voice::of_line(line, "acp") },
+            Protocol::Lines | Protocol::Jsonl | Protocol::Terminal => Voice::of_line(line, "lines"),
+        };
+        if self.protocol == Protocol::Acp && voice.content.trim().is_empty() {
+            return;
+        }
         voice.metadata.insert("stream".into(), "stderr".into());
         note_cut(line, &mut voice);
         self.say(&format!("e{:x}", line.start), voice, telling);
@@ -350,7 +355,7 @@ impl Interpreter {
                 Typist::Operator(operator) => Some(operator),
                 Typist::Message(_) | Typist::Terminal | Typist::Client | Typist::Other => None,
             };
-            let tales = acp.conversation.said(&self.session, &data, operator);
+            let tales = acp.said(&self.session, &data, operator);
             return self.tell_tales(tales, telling);
         }
         let Some(screen) = &mut self.screen else { return };
@@ -513,7 +518,7 @@ impl Interpreter {
             let tales = if line.dropped > 0 {
                 vec![conversation::left_out(line.start, line.bytes.len() as u64 + line.dropped)]
             } else {
-                acp.conversation.heard(&self.session, line.start, &line.bytes, telling.at)
+                acp.heard(&self.session, line.start, &line.bytes, telling.at)
             };
             self.tell_tales(tales, telling);
         }
@@ -533,36 +538,15 @@ impl Interpreter {
         }
     }
 
-    /// What an agent writes to its standard error: told line by line, as the system's.
-    fn errors(&mut self, data: &[u8], telling: &mut Telling) {
-        let Some(acp) = &mut self.kept.acp else { return };
-        for line in acp.errors.feed(data) {
-            self.tell_error(&line, telling);
-        }
-    }
-
-    fn tell_error(&mut self, line: &Line, telling: &mut Telling) {
-        let voice = Voice { role: Role::System, kind: MessageKind::Status, ..Voice::of_line(line, "stderr") };
-        if !voice.content.trim().is_empty() {
-            self.say(&format!("e{:x}", line.start), voice, telling);
-        }
-    }
-
     /// What stood there without an end when the session ended.
     fn last_words(&mut self, telling: &mut Telling) {
         if let Some(acp) = &mut self.kept.acp {
-            let mut tales = acp.conversation.finish();
+            let mut tales = acp.finish();
             if let Some(line) = self.kept.lines.finish() {
-                tales.extend(acp.conversation.heard(&self.session, line.start, &line.bytes, telling.at));
+                tales.extend(acp.heard(&self.session, line.start, &line.bytes, telling.at));
             }
-            let error = acp.errors.finish();
             self.tell_tales(tales, telling);
-            if let Some(line) = error {
-                self.tell_error(&line, telling);
-            }
-            return;
-        }
-        if let Some(line) = self.kept.lines.finish() {
+        } else if let Some(line) = self.kept.lines.finish() {
             self.tell_line(&line, telling);
         }
         if let Some(line) = self.kept.second.finish() {
@@ -578,7 +562,7 @@ impl Interpreter {
     pub fn delta(&self) -> Option<DeltaDraft> {
         match (self.protocol, &self.kept.acp) {
             (Protocol::Terminal, _) => return None,
-            (_, Some(acp)) => return acp.conversation.delta(&self.session),
+            (_, Some(acp)) => return acp.delta(&self.session),
             (Protocol::Lines | Protocol::Jsonl | Protocol::Acp, None) => {}
         }
         let line = self.kept.lines.partial().filter(|line| line.bytes.len() <= MAX_DELTA_BYTES)?;

@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     Quiet,
     /// `d`: a piece of output that the runtime stamped itself: see [`Fragment`](crate::pty::record::Fragment).
     Fragment,
+    /// `w`: what a terminal showed whose lines come as fragments: see [`Shown`](crate::pty::record::Shown).
+    Shown,
     /// `x`: it is over. The last block.
     Exit,
     /// Of a newer version; passed over.
@@ -72,6 +74,7 @@ impl Kind {
             Kind::Note => b't',
             Kind::Quiet => b'q',
             Kind::Fragment => b'd',
+            Kind::Shown => b'w',
             Kind::Exit => b'x',
             Kind::Other(byte) => byte,
         }
@@ -87,6 +90,7 @@ impl Kind {
             b't' => Kind::Note,
             b'q' => Kind::Quiet,
             b'd' => Kind::Fragment,
+            b'w' => Kind::Shown,
             b'x' => Kind::Exit,
             other => Kind::Other(other),
         }

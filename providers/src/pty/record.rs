@@ -175,6 +175,28 @@ impl<'a> Fragment<'a> {
     }
 }
 
+/// Payload of a block of what a terminal showed whose lines come as fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shown<'a> {
+    /// Bytes that it had shown before.
+    pub offset: u64,
+    /// What it showed.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Shown<'a> {
+    /// As it stands in the block.
+    pub fn encode(&self) -> Vec<u8> {
+        [&self.offset.to_le_bytes()[..], self.bytes].concat()
+    }
+
+    /// From a block.
+    pub fn decode(data: &'a [u8]) -> Option<Self> {
+        let (offset, bytes) = data.split_first_chunk::<8>()?;
+        Some(Self { offset: u64::from_le_bytes(*offset), bytes })
+    }
+}
+
 /// Payload of the exit block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

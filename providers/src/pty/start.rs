@@ -78,6 +78,7 @@ impl PtyProvider {
         if let Some(problem) = profile.problems().first() {
             return Err(ProviderError::Invalid(problem.to_string()));
         }
+        request.check()?;
         let agent_socket = socket::agent_socket(dir, &request.session_id).map_err(|error| ProviderError::Failed {
             doing: "choosing a place for the session's socket".into(),
             source: Some(Box::new(error)),
@@ -94,6 +95,7 @@ impl PtyProvider {
             parent_session_id: request.parent_session_id.clone(),
             profile: profile.name.clone(),
             command,
+            conversation: request.conversation.clone(),
             cwd: profile.cwd.clone().or_else(|| request.default_cwd.clone()).or_else(|| std::env::current_dir().ok()),
             protocol: profile.protocol,
             size: profile.size.unwrap_or(DEFAULT_SIZE),

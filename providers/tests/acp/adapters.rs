@@ -4,18 +4,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use bus_schema::{AttentionKind, Delivery, InjectMode, OptionKind, Role, Status, Turn};
-use providers::{AgentProvider, News, Profile};
-use testkit::{FakeModel, npm_with, proc, wait_until};
+use providers::{AgentProvider, News, Position, Profile};
+use serde_json::json;
+use testkit::{FakeModel, agent_cli, claude_home, codex_home, proc, wait_until};
 
-use crate::harness::{Session, Stage, ada};
-use crate::stage::{acp, acp_stage, answer, attention, inject, receipt, status, times, told, turn};
+use crate::harness::{Session, Stage, ada, signal};
+use crate::stage::{acp, acp_stage, answer, attention, fact, go_on, inject, receipt, status, times, told, turn};
 
 const WITHIN: Duration = Duration::from_secs(120);
-const PACKAGES: [&str; 2] = ["@agentclientprotocol/codex-acp@2.6.0", "@agentclientprotocol/claude-agent-acp@0.101.0"];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cli {
+    /// Runs every command.
     Codex,
+    /// Asks before what its sandbox does not allow.
+    CarefulCodex,
     /// Runs every command.
     Claude,
     /// Asks before each.
@@ -25,48 +28,24 @@ enum Cli {
 impl Cli {
     /// Its profile; what it wants to find in its home is written there.
     fn profile(self, home: &Path, model: &str) -> Profile {
-        let bin = npm_with("acp", &PACKAGES).unwrap().join("node_modules/.bin");
-        let work = home.join("work");
-        std::fs::create_dir_all(&work).unwrap();
-        std::fs::write(work.join("README.md"), "hello\n").unwrap();
-        let home_text = home.to_str().unwrap().to_owned();
-        let (program, env) = match self {
-            Cli::Codex => {
-                let config = format!(
-                    "model = \"gpt-5.1-codex\"\nmodel_provider = \"fake\"\napproval_policy = \"never\"\n\
-                     sandbox_mode = \"danger-full-access\"\n\
-                     [model_providers.fake]\nname = \"fake\"\nbase_url = \"{model}/v1\"\nenv_key = \"FAKE_API_KEY\"\n\
-                     wire_api = \"responses\"\n[projects.{work:?}]\ntrust_level = \"trusted\"\n"
-                );
-                std::fs::write(home.join("config.toml"), config).unwrap();
-                ("codex-acp", vec![("CODEX_HOME", home_text), ("FAKE_API_KEY", "x".into())])
+        let (program, set_up, more) = match self {
+            Cli::Codex => ("codex-acp", codex_home(home, model, "never", "danger-full-access"), None),
+            // In its own mode, `agent`, a model reviews what needs leave, and nobody is asked (seen with 2.6).
+            Cli::CarefulCodex => {
+                let mode = Some(("INITIAL_AGENT_MODE", "read-only"));
+                ("codex-acp", codex_home(home, model, "on-request", "workspace-write"), mode)
             }
             Cli::Claude | Cli::CarefulClaude => {
-                let allow = if self == Cli::Claude { vec!["Bash"] } else { vec![] };
-                let settings = serde_json::json!({"permissions": {"defaultMode": "default", "allow": allow}});
-                std::fs::write(home.join("settings.json"), settings.to_string()).unwrap();
-                let state = serde_json::json!({
-                    "hasCompletedOnboarding": true,
-                    "customApiKeyResponses": {"approved": ["sk-fake"], "rejected": []},
-                    "projects": {work.to_str().unwrap(): {"hasTrustDialogAccepted": true}},
-                });
-                std::fs::write(home.join(".claude.json"), state.to_string()).unwrap();
-                let env = vec![
-                    ("CLAUDE_CONFIG_DIR", home_text),
-                    ("ANTHROPIC_BASE_URL", model.to_owned()),
-                    ("ANTHROPIC_API_KEY", "sk-fake".into()),
-                    ("DISABLE_AUTOUPDATER", "1".into()),
-                    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
-                    // It offers to skip all questions, and as root does not start then.
-                    ("IS_SANDBOX", "1".into()),
-                ];
-                ("claude-agent-acp", env)
+                let allowed: &[&str] = if self == Cli::Claude { &["Bash"] } else { &[] };
+                // It offers to skip all questions, and as root does not start then.
+                ("claude-agent-acp", claude_home(home, model, allowed), Some(("IS_SANDBOX", "1")))
             }
         };
-        let program = bin.join(program);
-        let mut profile = acp(&[program.to_str().unwrap()]);
-        profile.cwd = Some(work);
-        profile.env = env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let set_up = set_up.unwrap();
+        let mut profile = acp(&[agent_cli(program).unwrap().to_str().unwrap()]);
+        profile.cwd = Some(set_up.work);
+        profile.env = set_up.env.into_iter().collect();
+        profile.env.extend(more.map(|(key, value)| (key.to_owned(), value.to_owned())));
         profile
     }
 }
@@ -217,6 +196,104 @@ async fn a_replaced_node_agent_tells_every_message_once(cli: Cli) {
     it.ends().await;
 }
 
+async fn a_killed_agents_conversation_goes_on_in_another_session(cli: Cli) {
+    let mut it = Running::start(cli).await;
+    inject(&it.session, "THINK: hmm ;; SAY: one ;; RUN: cat README.md ;; SAY: two", InjectMode::Steer).await;
+    it.kind("text", "two").await;
+    turn(&mut it.session, Turn::Idle).await;
+    let conversation = fact(&it.session, "conversation").as_str().unwrap().to_owned();
+    for process in it.tree() {
+        signal(process.pid.try_into().unwrap(), rustix::process::Signal::KILL);
+    }
+    let end = it.session.end().await;
+    assert_eq!(end.status, Status::Failed, "{end:?}");
+    let profile = cli.profile(it.home.path(), &it.model.url());
+    it.session = go_on(&it.stage, profile.clone(), &conversation).await;
+    it.session.message("goes on with an earlier conversation").await;
+    status(&mut it.session, Status::Waiting).await;
+    inject(&it.session, "SAY: three", InjectMode::Steer).await;
+    it.kind("text", "three").await;
+    turn(&mut it.session, Turn::Idle).await;
+    // What was said before reached the model again, and is no news of this session.
+    let asked = it.model.requests().unwrap();
+    let is_whole = |asked: &serde_json::Value| {
+        let last = asked["last"].to_string();
+        last.contains("[\"assistant\",\"two\"]") && last.contains("[\"user\",\"SAY: three\"]")
+    };
+    assert!(asked.iter().any(is_whole), "{asked:?}");
+    let told = told(&it.session);
+    let said: Vec<_> = told.iter().filter(|(role, ..)| *role == Role::Agent).map(|(.., text)| text.as_str()).collect();
+    assert_eq!(said, ["three"], "{told:?}");
+    assert_eq!(fact(&it.session, "conversation"), conversation.as_str(), "and on, and on");
+    it.ends().await;
+}
+
+async fn a_conversation_that_is_not_there_is_told_so(cli: Cli) {
+    let mut it = Running::start(cli).await;
+    let profile = cli.profile(it.home.path(), &it.model.url());
+    let mut lost = go_on(&it.stage, profile, "00000000-0000-4000-8000-000000000000").await;
+    let end = lost.end().await;
+    assert_eq!(end.status, Status::Failed);
+    assert!(end.error.as_ref().is_some_and(|error| error.contains("it opened no session")), "{end:?}");
+    turn(&mut it.session, Turn::Idle).await;
+    it.ends().await;
+}
+
+async fn a_sub_agent_is_a_child_with_words_of_its_own(cli: Cli) {
+    let mut it = Running::start(cli).await;
+    let prompt =
+        "SAY: delegating ;; SPAWN: SAY: child here && RUN: cat README.md && SAY: child done ;; SAY: parent done";
+    inject(&it.session, prompt, InjectMode::Steer).await;
+    let child = it.session.until("a child", |event| match &event.news {
+        News::Child(child) => Some(child.clone()),
+        _ => None,
+    });
+    let child = child.await;
+    assert!(child.title.is_some_and(|title| !title.is_empty()));
+    let info = it.session.provider.session(&child.session_id).await.unwrap();
+    assert_eq!(info.parent_session_id, Some(it.session.id.clone()));
+    let mut kid = it.stage.session(&child.session_id, Position::default()).await;
+    assert_eq!(kid.end().await.status, Status::Completed);
+    let words: Vec<_> = told(&kid).into_iter().filter(|(role, ..)| *role == Role::Agent).collect();
+    let kinds: Vec<_> = words.iter().map(|(_, kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["text", "toolCall", "toolResult", "text"], "{words:?}");
+    assert_eq!((times(&kid, "child here"), times(&kid, "child done")), (1, 1), "{words:?}");
+    it.kind("text", "parent done").await;
+    let parents = told(&it.session);
+    assert!(!parents.iter().any(|(_, kind, text)| kind == "text" && text.starts_with("child ")), "{parents:?}");
+    it.ends().await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_goes_on_in_another_session_when_it_was_killed() {
+    a_killed_agents_conversation_goes_on_in_another_session(Cli::Codex).await;
+}
+
+#[tokio::test]
+async fn cli_claude_acp_goes_on_in_another_session_when_it_was_killed() {
+    a_killed_agents_conversation_goes_on_in_another_session(Cli::Claude).await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_says_that_it_has_no_such_conversation() {
+    a_conversation_that_is_not_there_is_told_so(Cli::Codex).await;
+}
+
+#[tokio::test]
+async fn cli_claude_acp_says_that_it_has_no_such_conversation() {
+    a_conversation_that_is_not_there_is_told_so(Cli::Claude).await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_has_sub_agents_as_children() {
+    a_sub_agent_is_a_child_with_words_of_its_own(Cli::Codex).await;
+}
+
+#[tokio::test]
+async fn cli_claude_acp_has_sub_agents_as_children() {
+    a_sub_agent_is_a_child_with_words_of_its_own(Cli::Claude).await;
+}
+
 #[tokio::test]
 async fn cli_codex_acp_is_stepped_into() {
     a_turn_with_a_tool_is_stepped_into(Cli::Codex).await;
@@ -265,6 +342,43 @@ async fn cli_codex_acp_outlives_the_node_agent() {
 #[tokio::test]
 async fn cli_claude_acp_outlives_the_node_agent() {
     a_replaced_node_agent_tells_every_message_once(Cli::Claude).await;
+}
+
+#[tokio::test]
+async fn cli_codex_acp_gets_leave_and_goes_on_and_is_refused_and_stops() {
+    let mut it = Running::start(Cli::CarefulCodex).await;
+    let made = it.home.path().join("work/made");
+    let wish = json!({"cmd": "touch made", "sandbox_permissions": "require_escalated", "justification": "to make it"});
+    let prompt = format!("SAY: making ;; TOOL: exec_command {wish} ;; SAY: made it");
+    for (kind, label, is_allowed) in [
+        (OptionKind::RejectOnce, "No, and tell Codex what to do differently", false),
+        (OptionKind::AllowOnce, "Yes, proceed", true),
+    ] {
+        inject(&it.session, &prompt, InjectMode::Steer).await;
+        let needed = attention(&mut it.session).await;
+        assert_eq!((needed.kind, needed.text.as_str()), (AttentionKind::Permission, "touch made"));
+        assert_eq!(it.session.provider.session(&it.session.id).await.unwrap().status, Status::Waiting);
+        // Its options as it worded them.
+        let request = needed.request.unwrap();
+        let kinds: Vec<_> = request.options.iter().map(|option| option.kind.clone()).collect();
+        assert_eq!(kinds, [OptionKind::AllowOnce, OptionKind::AllowAlways, OptionKind::RejectOnce]);
+        let option = request.options.iter().find(|option| option.kind == kind).unwrap();
+        assert_eq!(option.label, label);
+        assert!(!made.exists(), "nothing is done before it was answered");
+        answer(&it.session, &request.request_id, &option.option_id).await.unwrap();
+        let decision = it.kind("permission", label).await;
+        assert_eq!(
+            (&decision.metadata["answers"], &decision.metadata["operator"]["name"]),
+            (&request.request_id.as_str().into(), &"Ada".into())
+        );
+        let result = it.kind("toolResult", "").await;
+        assert_eq!(result.metadata["status"], if is_allowed { "completed" } else { "failed" });
+        // What it does about a refusal is to end its turn and say so.
+        it.session.message(if is_allowed { "made it" } else { "the turn was interrupted" }).await;
+        turn(&mut it.session, Turn::Idle).await;
+        assert_eq!((made.exists(), times(&it.session, "made it") == 1), (is_allowed, is_allowed));
+    }
+    it.ends().await;
 }
 
 #[tokio::test]

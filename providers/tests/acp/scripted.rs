@@ -133,7 +133,9 @@ async fn garbage_and_what_nobody_knows_changes_nothing() {
     let garbage = session.messages();
     assert!(garbage.contains(&"npm warn this is no JSON".to_owned()), "{garbage:?}");
     let error = session.seen.iter().find_map(|event| match &event.news {
-        News::Message(draft) if draft.metadata["source"] == "stderr" => Some(draft.clone()),
+        News::Message(draft) if draft.metadata.get("stream").is_some_and(|stream| stream == "stderr") => {
+            Some(draft.clone())
+        }
         _ => None,
     });
     assert_eq!(error.unwrap().content, "scripted agent begins");

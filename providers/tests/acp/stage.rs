@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use bus_schema::{Answer, Attention, InjectMode, MessageId, Role, Status, Turn};
 use providers::pty::PtyConfig;
-use providers::{AgentProvider, InjectOutcome, News, OperatorMessage, Profile, Protocol, ProviderError};
+use providers::{
+    AgentProvider, InjectOutcome, News, OperatorMessage, Position, Profile, Protocol, ProviderError, SpawnRequest,
+};
 
-use crate::harness::{Session, Stage, ada, new_id};
+use crate::harness::{Session, Stage, ada, new_id, request};
 
 /// A stage whose provider is `acp`.
 pub async fn acp_stage() -> Stage {
@@ -25,6 +27,24 @@ pub fn scripted(flags: &[&str]) -> Profile {
     let mut command = vec!["python3", script.to_str().unwrap()];
     command.extend(flags);
     acp(&command)
+}
+
+/// Starts a session that goes on with an earlier conversation.
+pub async fn go_on(stage: &Stage, profile: Profile, conversation: &str) -> Session {
+    let id = new_id();
+    let request = SpawnRequest { conversation: Some(conversation.into()), ..request(&id, profile) };
+    stage.provider.spawn(request).await.unwrap();
+    stage.session(&id, Position::default()).await
+}
+
+/// A fact that the session has told so far.
+pub fn fact(session: &Session, name: &str) -> serde_json::Value {
+    let facts = session.seen.iter().rev().filter_map(|event| match &event.news {
+        News::Facts(facts) => facts.get(name).cloned(),
+        _ => None,
+    });
+    let mut facts = facts;
+    facts.next().unwrap_or_default()
 }
 
 /// Hands a message over.
@@ -84,7 +104,7 @@ pub async fn receipt(session: &mut Session, message: &MessageId, wanted: bus_sch
 /// Role, kind and text of all messages so far, without what it wrote to its standard error.
 pub fn told(session: &Session) -> Vec<(Role, String, String)> {
     let text = |event: &providers::AgentEvent| match &event.news {
-        News::Message(draft) if draft.metadata["source"] != "stderr" => {
+        News::Message(draft) if draft.metadata.get("stream").is_none_or(|stream| stream != "stderr") => {
             Some((draft.role.clone(), draft.kind.as_str().to_owned(), draft.content.clone()))
         }
         _ => None,

@@ -1,7 +1,7 @@
 //! An engine, a provider for it, and what its sessions tell. All containers go with the engine.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bus_schema::{InjectMode, MessageId, Operator, SessionId, Status, UserId};
 use providers::{
@@ -50,19 +50,13 @@ pub fn request(id: &SessionId, profile: Profile) -> SpawnRequest {
         title: None,
         env: Default::default(),
         default_cwd: None,
+        conversation: None,
     }
 }
 
 /// Waits until `probe` gives something, and shows what was last seen if it does not.
-pub async fn wait_until<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match probe().await {
-            Ok(value) => return value,
-            Err(seen) => assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}, last seen: {seen}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+pub async fn wait_until<T>(what: &str, probe: impl AsyncFnMut() -> Result<T, String>) -> T {
+    testkit::wait_until(what, PATIENCE, probe).await.unwrap()
 }
 
 /// An engine and a provider.

@@ -8,3 +8,4 @@ mod finding;
 mod harness;
 mod inject;
 mod output;
+mod terminal;

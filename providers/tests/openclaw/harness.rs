@@ -101,6 +101,7 @@ impl Stage {
             title: Some("a test".into()),
             env: Default::default(),
             default_cwd: None,
+            conversation: None,
         };
         let info = self.provider.spawn(request.clone()).await.unwrap();
         assert_eq!((info.session_id, info.status), (id.clone(), Status::Waiting));

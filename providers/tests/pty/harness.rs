@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bus_schema::{InjectMode, MessageId, Operator, SessionId, UserId};
 use providers::pty::{ContainmentChoice, LogLimits, PtyConfig, PtyProvider};
@@ -52,15 +52,8 @@ pub fn script(protocol: Protocol, script: &str) -> Profile {
 }
 
 /// Waits until `probe` gives something, and shows what was last seen if it does not.
-pub async fn wait_until<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match probe().await {
-            Ok(value) => return value,
-            Err(seen) => assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}, last seen: {seen}"),
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+pub async fn wait_until<T>(what: &str, probe: impl AsyncFnMut() -> Result<T, String>) -> T {
+    testkit::wait_until(what, PATIENCE, probe).await.unwrap()
 }
 
 /// A place for sessions.
@@ -131,6 +124,7 @@ pub fn request(id: &SessionId, profile: Profile) -> SpawnRequest {
         title: None,
         env: Default::default(),
         default_cwd: None,
+        conversation: None,
     }
 }
 

@@ -672,6 +672,7 @@ export interface components {
             profile: string;
             /** @description First message to the agent. */
             prompt?: string | null;
+            resumeSessionId?: components["schemas"]["SessionId"] | null;
             /** @description The work item it is for. */
             taskId?: string | null;
             taskSource?: components["schemas"]["TaskSource"] | null;

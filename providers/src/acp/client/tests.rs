@@ -25,7 +25,13 @@ fn message(id: &str, mode: InjectMode) -> Injecting {
 
 impl Bench {
     fn new() -> Self {
-        let mut bench = Self { client: Client::new(&session(), "/srv".into()), now: Instant::now(), told: vec![] };
+        Self::that_goes_on(None)
+    }
+
+    /// One that is to go on with this conversation.
+    fn that_goes_on(conversation: Option<&str>) -> Self {
+        let client = Client::new(&session(), "/srv".into(), conversation.map(Into::into), || None);
+        let mut bench = Self { client, now: Instant::now(), told: vec![] };
         bench.client.started(bench.now);
         bench
     }
@@ -64,6 +70,7 @@ impl Bench {
                     let mode = outcome.mode.map(|mode| mode.as_str().to_owned()).unwrap_or_default();
                     self.told.push((id.as_str().into(), outcome.state.as_str().into(), mode));
                 }
+                Step::Report(report) => sent.push(json!({"reported": format!("{report:?}")})),
                 Step::GiveUp(reason) => sent.push(json!({"gaveUp": reason})),
             }
         }
@@ -270,4 +277,31 @@ fn only_so_many_messages_wait() {
     }
     let fault = bench.client.accept(&message("last", InjectMode::Queue), bench.now).unwrap_err();
     assert_eq!(fault.kind, FaultKind::NotReading);
+}
+
+#[test]
+fn an_earlier_conversation_is_gone_on_with_or_that_is_refused() {
+    for (can, method) in [
+        (json!({"loadSession": true, "sessionCapabilities": {"resume": {}}}), "session/resume"),
+        (json!({"loadSession": true}), "session/load"),
+    ] {
+        let mut it = Bench::that_goes_on(Some("c-1"));
+        it.inject("m", InjectMode::Queue);
+        it.sent();
+        it.hear(json!({"id": 0, "result": {"protocolVersion": 1, "agentCapabilities": can}}));
+        let sent = it.sent();
+        assert_eq!((&sent[0]["method"], &sent[0]["params"]["sessionId"]), (&json!(method), &json!("c-1")));
+        // What it tells again is no sign that it acts on what waits.
+        let update = json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "old"}});
+        it.hear(json!({"method": "session/update", "params": {"sessionId": "c-1", "update": update}}));
+        assert_eq!(it.sent(), Vec::<Value>::new());
+        it.hear(json!({"id": 1, "result": {}}));
+        let sent = it.sent();
+        assert_eq!((&sent[0]["method"], &sent[0]["params"]["sessionId"]), (&json!("session/prompt"), &json!("c-1")));
+    }
+    let mut it = Bench::that_goes_on(Some("c-1"));
+    it.hear(json!({"id": 0, "result": {"protocolVersion": 1, "agentCapabilities": {}}}));
+    let sent = it.sent();
+    let reason = sent.last().unwrap()["gaveUp"].as_str().unwrap();
+    assert!(reason.contains("session/resume") && reason.contains("session/load"), "{reason}");
 }

@@ -262,3 +262,31 @@ fn nothing_grows_without_end() {
     }
     assert_eq!(it.conversation.asked.len(), MAX_ASKED);
 }
+
+#[test]
+fn what_is_told_again_of_an_earlier_conversation_is_no_news() {
+    let mut it = Listener { conversation: Conversation::default(), place: 0, tales: vec![] };
+    it.say(&wire::initialize(0));
+    it.hear(json!({"id": 0, "result": {"agentInfo": {"name": "x"}, "agentCapabilities": {"loadSession": true}}}));
+    it.say(&wire::go_on(1, wire::LOAD, "s", "/x"));
+    it.tales.clear();
+    it.update(json!({"sessionUpdate": "user_message_chunk", "content": {"type": "text", "text": "old question"}}));
+    it.chunk(Some("a"), "old answer");
+    it.update(json!({"sessionUpdate": "tool_call", "toolCallId": "t", "title": "ls", "status": "completed"}));
+    it.update(json!({"sessionUpdate": "session_info_update", "title": "Fix it"}));
+    assert_eq!(it.told(), ["title Fix it"]);
+    it.hear(json!({"id": 1, "result": {}}));
+    let facts = it.tales.iter().find_map(|tale| match tale {
+        Tale::Facts(facts) => Some(facts.clone()),
+        _ => None,
+    });
+    assert_eq!(facts.unwrap()["conversation"], "s");
+    assert_eq!(it.told()[0], "system status: goes on with an earlier conversation");
+    it.say(&wire::prompt(2, "s", "go"));
+    it.chunk(Some("b"), "new answer");
+    // Not of this session.
+    it.hear(json!({"method": "session/update", "params": {"sessionId": "child", "update":
+        {"sessionUpdate": "agent_message_chunk", "messageId": "c", "content": {"type": "text", "text": "a child's"}}}}));
+    it.ends("end_turn");
+    assert_eq!(it.told(), ["turn active", "agent text: new answer", "turn idle"]);
+}

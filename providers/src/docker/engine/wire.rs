@@ -63,7 +63,7 @@ impl LogBody {
 }
 
 /// Asks for `path`, and gives the answer once its head is there.
-pub(crate) async fn get(socket: &Path, path: &str) -> Result<LogBody, WireError> {
+pub(crate) async fn ask(socket: &Path, method: hyper::Method, path: &str) -> Result<LogBody, WireError> {
     let stream = UnixStream::connect(socket).await.map_err(WireError::Connect)?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(WireError::Http)?;
@@ -72,7 +72,7 @@ pub(crate) async fn get(socket: &Path, path: &str) -> Result<LogBody, WireError>
         // How it ended is told by the body.
         let _ = connection.await;
     });
-    let request = hyper::Request::get(path).header(hyper::header::HOST, "docker");
+    let request = hyper::Request::builder().method(method).uri(path).header(hyper::header::HOST, "docker");
     let request = request.body(Empty::<Bytes>::new()).map_err(WireError::Request)?;
     let response = sender.send_request(request).await.map_err(WireError::Http)?;
     let status = response.status();

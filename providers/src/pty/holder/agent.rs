@@ -24,6 +24,7 @@ impl Session {
             match step {
                 Step::Send(by, line) => self.type_in(by, &line),
                 Step::Tell(message_id, outcome) => self.told(message_id, outcome),
+                Step::Report(report) => self.report("acp", report),
                 Step::GiveUp(reason) => {
                     self.launch_error = Some(reason);
                     self.ask_to_leave("gave up");

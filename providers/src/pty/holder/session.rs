@@ -16,7 +16,7 @@ use super::flow::Flow;
 use super::inject::{Injector, Step, View};
 use super::keeper::Happened;
 use super::output::SILENCES;
-use super::reporters::Reporters;
+use super::reporters::{Reporters, new_id};
 use crate::acp::client::Client;
 use crate::clock;
 use crate::process::reads_terminal;
@@ -150,7 +150,8 @@ impl Session {
         let has_errors = parts.channel.errors().is_some();
         let agent = (parts.spec.protocol == Protocol::Acp).then(|| {
             let cwd = parts.spec.cwd.as_deref().unwrap_or(std::path::Path::new("/"));
-            Client::new(&parts.spec.session_id, cwd.to_string_lossy().into_owned())
+            let conversation = parts.spec.conversation.clone();
+            Client::new(&parts.spec.session_id, cwd.to_string_lossy().into_owned(), conversation, new_id)
         });
         let mut session = Self {
             parts,

@@ -74,6 +74,7 @@ impl ChildInterpreter {
             | Kind::Resize
             | Kind::Quiet
             | Kind::Fragment
+            | Kind::Shown
             | Kind::Other(_) => {}
         }
         telling.events

@@ -76,7 +76,7 @@ impl LogWriter {
             decoder.push(base, bytes.get(SEGMENT_HEADER..).unwrap_or_default());
             while let Ok(Some(block)) = decoder.next() {
                 match block.kind {
-                    Kind::Output | Kind::Fragment => output += block.data.len() as u64,
+                    Kind::Output | Kind::Fragment | Kind::Shown => output += block.data.len() as u64,
                     Kind::Resize => size = parse_size(&block.data).unwrap_or(size),
                     Kind::Errors
                     | Kind::Input
@@ -142,7 +142,7 @@ impl LogWriter {
         }
         self.end += bytes.len() as u64;
         match kind {
-            Kind::Output | Kind::Fragment => self.output += data.len() as u64,
+            Kind::Output | Kind::Fragment | Kind::Shown => self.output += data.len() as u64,
             Kind::Resize => self.size = parse_size(data).unwrap_or(self.size),
             Kind::Errors | Kind::Input | Kind::Report | Kind::Note | Kind::Quiet | Kind::Exit | Kind::Other(_) => {}
         }

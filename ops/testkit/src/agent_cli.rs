@@ -1,0 +1,96 @@
+//! The agent CLIs of others, from npm, set up to run without questions and without a network: their programs, and what
+//! they want to find in a home of their own and in their environment. The model is a [`FakeModel`](crate::FakeModel).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde_json::json;
+
+use crate::packages::npm_with;
+
+/// Codex and Claude Code.
+const CLIS: [&str; 2] = ["@openai/codex@0.169.0", "@anthropic-ai/claude-code@2.1.330"];
+/// What makes them speak ACP.
+const ADAPTERS: [&str; 2] = ["@agentclientprotocol/codex-acp@2.6.0", "@agentclientprotocol/claude-agent-acp@0.101.0"];
+
+/// A CLI that is set up.
+#[derive(Clone, Debug)]
+pub struct AgentHome {
+    /// Where it works: a folder that it trusts, with a `README.md` that says `hello`.
+    pub work: PathBuf,
+    /// Its environment.
+    pub env: Vec<(String, String)>,
+}
+
+impl AgentHome {
+    /// The environment as a table of TOML.
+    pub fn env_toml(&self) -> String {
+        let pairs: Vec<_> = self.env.iter().map(|(key, value)| format!("{key} = {value:?}")).collect();
+        format!("{{ {} }}", pairs.join(", "))
+    }
+}
+
+/// The program of a CLI (`codex`, `claude`) or of an adapter (`codex-acp`, `claude-agent-acp`), fetched on first use.
+///
+/// # Errors
+/// npm is missing, or the packages cannot be had.
+pub fn agent_cli(program: &str) -> anyhow::Result<PathBuf> {
+    let (name, packages) = if program.ends_with("-acp") { ("acp", ADAPTERS) } else { ("agents", CLIS) };
+    Ok(npm_with(name, &packages)?.join("node_modules/.bin").join(program))
+}
+
+/// A home for Codex, with its `approval_policy` and `sandbox_mode`, and the URL of the model.
+///
+/// # Errors
+/// Files cannot be written.
+pub fn codex_home(home: &Path, model: &str, policy: &str, sandbox: &str) -> anyhow::Result<AgentHome> {
+    let work = work_in(home)?;
+    let config = format!(
+        "model = \"gpt-5.1-codex\"\nmodel_provider = \"fake\"\napproval_policy = {policy:?}\n\
+         sandbox_mode = {sandbox:?}\n[model_providers.fake]\nname = \"fake\"\nbase_url = \"{model}/v1\"\n\
+         env_key = \"FAKE_API_KEY\"\nwire_api = \"responses\"\n[projects.{work:?}]\ntrust_level = \"trusted\"\n"
+    );
+    std::fs::write(home.join("config.toml"), config)?;
+    let env = [("CODEX_HOME", text(home)?), ("FAKE_API_KEY", "x".into())];
+    Ok(AgentHome { work, env: owned(env) })
+}
+
+/// A home for Claude Code, with the tools that it may use without asking (such as `Bash`), and the URL of the model.
+///
+/// # Errors
+/// Files cannot be written.
+pub fn claude_home(home: &Path, model: &str, allowed: &[&str]) -> anyhow::Result<AgentHome> {
+    let work = work_in(home)?;
+    let settings = json!({"permissions": {"defaultMode": "default", "allow": allowed}});
+    std::fs::write(home.join("settings.json"), settings.to_string())?;
+    let trusted = json!({"hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true});
+    let state = json!({
+        "hasCompletedOnboarding": true, "theme": "dark",
+        "customApiKeyResponses": {"approved": ["sk-fake"], "rejected": []},
+        "projects": {text(&work)?: trusted},
+    });
+    std::fs::write(home.join(".claude.json"), state.to_string())?;
+    let env = [
+        ("CLAUDE_CONFIG_DIR", text(home)?),
+        ("ANTHROPIC_BASE_URL", model.into()),
+        ("ANTHROPIC_API_KEY", "sk-fake".into()),
+        ("DISABLE_AUTOUPDATER", "1".into()),
+        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
+    ];
+    Ok(AgentHome { work, env: owned(env) })
+}
+
+fn work_in(home: &Path) -> anyhow::Result<PathBuf> {
+    let work = home.join("work");
+    std::fs::create_dir_all(&work)?;
+    std::fs::write(work.join("README.md"), "hello\n")?;
+    Ok(work)
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    Ok(path.to_str().context("the home's path is not UTF-8")?.to_owned())
+}
+
+fn owned<const N: usize>(env: [(&str, String); N]) -> Vec<(String, String)> {
+    env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
