@@ -46,6 +46,15 @@ async function reads(panel: Locator, words: string | RegExp): Promise<void> {
   await panel.getByRole('log').getByText(words).first().waitFor({ timeout: WITHIN });
 }
 
+/** Waits until a session asks in its panel, keeps a picture, and says yes. */
+async function giveLeave(visitor: Visitor, panel: Locator, title: string, what: RegExp): Promise<void> {
+  const banner = panel.getByRole('region', { name: `${title} asks` });
+  await banner.getByText(what).first().waitFor({ timeout: WITHIN });
+  writeFileSync(join(SHOTS, `runtimes-${title.toLowerCase()}-asks.png`), await visitor.page.screenshot());
+  await banner.getByRole('button', { name: /^(Yes|Allow)/ }).first().click();
+  await banner.waitFor({ state: 'detached', timeout: WITHIN });
+}
+
 describe('in one page', () => {
   it('a gateway, a container, Codex and Claude Code work, are spoken to, and are given leave', async () => {
     const { node, gatewayUrl, gatewayToken } = runtimes();
@@ -85,7 +94,7 @@ describe('in one page', () => {
     const childTask = `FAKE:${JSON.stringify({ steps: [{ text: 'child', chunks: 60, delay_ms: 250 }] })}`;
     const steps = [{ spawn: childTask, label: 'kid' }, { tool: 'exec', args: { command: 'sleep 4; echo tool-done' } }, { text: 'parent done' }];
     await say(visitor, claw, 'Claw', `FAKE:${JSON.stringify({ steps })}`);
-    await reads(claw, /sleep 4/);
+    await giveLeave(visitor, claw, 'Claw', /sleep 4/);
     await say(visitor, claw, 'Claw', 'stop');
     await came(claw, 'stop', /taken/);
     await reads(claw, /tool-done/);
@@ -103,20 +112,17 @@ describe('in one page', () => {
       expect(await level(child), `${child} under ${parent}`).toBe((await level(parent)) + 1);
     }
 
-    await claude.getByRole('button', { name: 'Conversation', exact: true }).click();
-
     // Leave that is asked for is given from the page, and the agents go on.
-    for (const [panel, title, task, done] of [
-      [claude, 'Claude', 'SAY: I will ;; RUN: touch granted ;; SAY: thank you claude', 'thank you claude'],
-    ] as const) {
-      await say(visitor, panel, title, task);
-      const banner = panel.getByRole('region', { name: `${title} asks` });
-      await banner.getByText(/touch granted/).first().waitFor({ timeout: WITHIN });
-      writeFileSync(join(SHOTS, `runtimes-${title.toLowerCase()}-asks.png`), await page.screenshot());
-      await banner.getByRole('button', { name: /^(Yes|Allow)/ }).first().click();
-      await banner.waitFor({ state: 'detached', timeout: WITHIN });
-      await reads(panel, done);
-    }
+    await claude.getByRole('button', { name: 'Conversation', exact: true }).click();
+    await say(visitor, claude, 'Claude', 'SAY: I will ;; RUN: touch granted ;; SAY: thank you claude');
+    await giveLeave(visitor, claude, 'Claude', /touch granted/);
+    await reads(claude, 'thank you claude');
+    await visitor.spawn('careful-codex', 'Careful');
+    const careful = await visitor.open('Careful');
+    const wish = { cmd: 'touch granted', sandbox_permissions: 'require_escalated', justification: 'to make it' };
+    await say(visitor, careful, 'Careful', `SAY: making ;; TOOL: exec_command ${JSON.stringify(wish)} ;; SAY: thank you codex`);
+    await giveLeave(visitor, careful, 'Careful', /touch granted/);
+    await reads(careful, 'thank you codex');
     for (const [width, height] of [[1920, 1080], [1280, 800]] as const) {
       await page.setViewportSize({ width, height });
       writeFileSync(join(SHOTS, `runtimes-${width}.png`), await page.screenshot());

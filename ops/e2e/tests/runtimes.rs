@@ -7,7 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{Dockerd, FakeModel, OpenClaw, Person, Stack, agent_cli, claude_home, codex_home, wait_until};
+use testkit::{
+    Dockerd, FakeModel, OPENCLAW_VERSION, OpenClaw, Person, Stack, agent_cli, claude_home, codex_home, wait_until,
+};
 
 const WITHIN: Duration = Duration::from_secs(150);
 const PROVIDERS: &str = "/api/agent-providers";
@@ -20,6 +22,20 @@ fn codex(home: &Path, model: &str) -> String {
         "[[profile]]\nname = \"codex-acp\"\nprovider = \"acp\"\nprotocol = \"acp\"\ncwd = {:?}\n\
          command = [{program:?}]\nenv = {}\n",
         set_up.work,
+        set_up.env_toml()
+    )
+}
+
+/// Codex over ACP, which asks before what its sandbox does not allow.
+fn careful_codex(home: &Path, model: &str) -> String {
+    let mut set_up = codex_home(home, model, "on-request", "workspace-write").unwrap();
+    // In its own mode, `agent`, a model reviews what needs leave, and nobody is asked (seen with 2.6).
+    set_up.env.push(("INITIAL_AGENT_MODE".into(), "read-only".into()));
+    format!(
+        "[[profile]]\nname = \"careful-codex\"\nprovider = \"acp\"\nprotocol = \"acp\"\ncwd = {:?}\n\
+         command = [{:?}]\nenv = {}\n",
+        set_up.work,
+        agent_cli("codex-acp").unwrap(),
         set_up.env_toml()
     )
 }
@@ -79,6 +95,22 @@ impl Fleet {
         answer["messageId"].as_str().unwrap().to_owned()
     }
 
+    /// Waits until a session asks for leave to do this, gives it once, and says which request it was.
+    async fn give_leave(&self, id: &str, what: &str) -> Value {
+        let asks = |s: &Value| s["attention"]["kind"] == "permission" && s["attention"]["request"].is_object();
+        let session = self.session_until(id, "it asks for leave", asks).await;
+        let attention = &session["attention"];
+        assert!(attention["text"].as_str().unwrap().contains(what), "{attention}");
+        let request = &attention["request"]["requestId"];
+        let options = attention["request"]["options"].as_array().unwrap();
+        let allow = options.iter().find(|o| o["kind"] == "allowOnce").unwrap();
+        let path = format!("/api/mission-control/sessions/{id}/answer");
+        let (status, answer) =
+            self.person.post(&path, json!({"requestId": request, "optionId": allow["optionId"]})).await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        request.clone()
+    }
+
     async fn delivered(&self, id: &str, message: &str, state: &str) {
         self.message_until(id, &format!("the message is {state}"), |m| {
             m["messageId"] == message && m["metadata"]["delivery"] == state
@@ -93,13 +125,16 @@ fn said(text: &'static str) -> impl Fn(&Value) -> bool {
 
 #[tokio::test]
 async fn openclaw_containers_acp_and_terminals_are_steered_from_one_place() {
-    let (gateway, engine) = (OpenClaw::start().unwrap(), Dockerd::start(false).unwrap());
+    let asks = json!({"tools": {"exec": {"host": "gateway", "security": "allowlist", "ask": "on-miss"}}});
+    let gateway = OpenClaw::start_with(OPENCLAW_VERSION, &asks).unwrap();
+    let engine = Dockerd::start(false).unwrap();
     let model = FakeModel::start_with(&["--delay", "5"]).unwrap();
-    let (codex_home, claude_home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let [codex_home, careful_home, claude_home] = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let config = format!(
-        "[docker]\nsocket = {:?}\n[[profile]]\nname = \"gateway\"\nprovider = \"openclaw\"\n{}{}",
+        "[docker]\nsocket = {:?}\n[[profile]]\nname = \"gateway\"\nprovider = \"openclaw\"\n{}{}{}",
         engine.socket(),
         codex(codex_home.path(), &model.url()),
+        careful_codex(careful_home.path(), &model.url()),
         claude(claude_home.path(), &model.url()),
     );
     let stack = Stack::start(&config, &[], &[]).unwrap();
@@ -204,6 +239,7 @@ async fn a_gateways_session_has_a_child_and_takes_a_word_as_text(fleet: &Fleet, 
     fleet
         .message_until(&id, "the tool is called", |m| m["content"].as_str().is_some_and(|c| c.contains("sleep 5")))
         .await;
+    fleet.give_leave(&id, "sleep 5").await;
     let message = fleet.say(&id, "stop").await;
     fleet.delivered(&id, &message, "taken").await;
     // The word was no command: the tool came to its end.
@@ -239,19 +275,9 @@ async fn a_request_for_leave_is_answered(fleet: &Fleet, home: &Path) {
     let id = fleet.person.spawn(&fleet.node, "claude").await.unwrap();
     fleet.session_until(&id, "claude waits", |s| s["status"] == "waiting").await;
     fleet.say(&id, "SAY: I will ;; RUN: touch granted ;; SAY: thank you").await;
-    let asks = |s: &Value| s["attention"]["kind"] == "permission" && s["attention"]["request"].is_object();
-    let session = fleet.session_until(&id, "it asks for leave", asks).await;
-    let attention = &session["attention"];
-    assert!(attention["text"].as_str().unwrap().contains("touch granted"), "{attention}");
-    let request = &attention["request"]["requestId"];
-    let options = attention["request"]["options"].as_array().unwrap();
-    let allow = options.iter().find(|o| o["kind"] == "allowOnce").unwrap();
-    let path = format!("/api/mission-control/sessions/{id}/answer");
-    let (status, answer) =
-        fleet.person.post(&path, json!({"requestId": request, "optionId": allow["optionId"]})).await.unwrap();
-    assert_eq!(status, 200, "{answer}");
+    let request = fleet.give_leave(&id, "touch granted").await;
     fleet.message_until(&id, "it goes on", said("thank you")).await;
     assert!(home.join("work/granted").exists());
-    let told = fleet.message_until(&id, "who answered is told", |m| m["metadata"]["answers"] == *request).await;
+    let told = fleet.message_until(&id, "who answered is told", |m| m["metadata"]["answers"] == request).await;
     assert!(told["metadata"]["operator"]["name"].is_string(), "{told}");
 }

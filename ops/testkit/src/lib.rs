@@ -46,7 +46,7 @@ pub use fake_model::FakeModel;
 pub use fault_proxy::FaultProxy;
 pub use http::{HttpReply, http_get, http_post};
 pub use nats::{NatsServer, TestIdentity, find_nats_server};
-pub use openclaw::OpenClaw;
+pub use openclaw::{OPENCLAW_VERSION, OpenClaw};
 pub use packages::{npm_with, python_with};
 pub use process::Process;
 pub use sse::{Event, Events};
