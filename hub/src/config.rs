@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use bus_schema::{Secret, WorkspaceId};
+use bus_schema::{KeySuccession, Secret, WorkspaceId};
+use hub_identity::{IdentityError, command_chain};
 use hub_store::{StoreConfig, StoreLocation};
 use serde::Deserialize;
 
@@ -46,8 +47,16 @@ struct NatsTable {
     creds: PathBuf,
     /// Credentials in the hub's own account. `MOSAIC_NATS_JOURNAL_CREDS`.
     journal_creds: PathBuf,
-    /// File with the seed (nkey, `SV…`) that signs commands. `MOSAIC_COMMAND_KEY`.
+    /// File with the seed (nkey, `SV…`) that signs commands; beside it, `.chain`, the statements of the keys before it.
+    /// `MOSAIC_COMMAND_KEY`.
     command_key: PathBuf,
+    /// Certificate of the authority of the servers (PEM). With it nothing goes over the bus in plain, and no other
+    /// authority is trusted. `MOSAIC_NATS_CA`.
+    ca: Option<PathBuf>,
+    /// Folder of the identity, for a hub that may let nodes in and shut them out. `MOSAIC_IDENTITY`.
+    identity: Option<PathBuf>,
+    /// Address that new nodes are told, or several with commas; `url` if absent.
+    public_url: Option<String>,
     /// Largest size of the messages' stream, in bytes; the protocol's own if absent.
     messages_max_bytes: Option<i64>,
     /// Largest size of the terminals' stream, in bytes; the protocol's own if absent.
@@ -98,7 +107,7 @@ pub struct Config {
     /// The keys that seal what is kept secret.
     pub secret_key: PathBuf,
     /// The bus.
-    pub nats: NatsConfig,
+    pub nats: std::sync::Arc<NatsConfig>,
     /// The store.
     pub store: StoreConfig,
 }
@@ -114,10 +123,40 @@ pub struct NatsConfig {
     pub journal_creds: PathBuf,
     /// Seed that signs commands.
     pub command_key: Secret,
+    /// How nodes come to trust that key: statements of the keys before it.
+    pub key_chain: Vec<KeySuccession>,
+    /// Certificate of the authority of the servers.
+    pub ca: Option<PathBuf>,
+    /// Folder of the identity.
+    pub identity: Option<PathBuf>,
+    /// Address that new nodes are told, or several with commas.
+    pub public_url: String,
     /// Largest size of the messages' stream, in bytes.
     pub messages_max_bytes: Option<i64>,
     /// Largest size of the terminals' stream, in bytes.
     pub terminal_max_bytes: Option<i64>,
+}
+
+impl NatsConfig {
+    /// The addresses, one by one.
+    pub fn servers(&self) -> Vec<&str> {
+        self.url.split(',').map(str::trim).collect()
+    }
+
+    /// The addresses that new nodes are told.
+    pub fn told_to_nodes(&self) -> Vec<String> {
+        self.public_url.split(',').map(|url| url.trim().to_owned()).collect()
+    }
+
+    /// The certificate of the authority, for new nodes.
+    ///
+    /// # Errors
+    /// If it cannot be read any more.
+    pub fn ca_text(&self) -> Result<Option<String>, IdentityError> {
+        let Some(path) = &self.ca else { return Ok(None) };
+        let io = |source| IdentityError::Io { doing: "read", path: path.clone(), source };
+        std::fs::read_to_string(path).map(Some).map_err(io)
+    }
 }
 
 /// The configuration cannot be used.
@@ -175,6 +214,21 @@ impl Config {
         }
         let key_file = path_over("MOSAIC_COMMAND_KEY", file.nats.command_key);
         let command_key = read_key(&key_file).map_err(|problem| problems.push(problem));
+        let chain = command_chain(&key_file).map_err(|e| problems.push(format!("nats.command_key: {e}")));
+        let key_chain = match (&command_key, chain) {
+            (Ok(key), Ok(chain)) => KeySuccession::leading_to(&chain, &public_key(key)),
+            _ => vec![],
+        };
+        let given = |name: &str, path: Option<PathBuf>| env(name).map(PathBuf::from).or(path).map(|p| base.join(p));
+        let ca = given("MOSAIC_NATS_CA", file.nats.ca);
+        if let Some(path) = ca.as_ref().filter(|path| !path.is_file()) {
+            problems.push(format!("nats.ca {}: no such file", path.display()));
+        }
+        let identity = given("MOSAIC_IDENTITY", file.nats.identity);
+        if let Some(dir) = identity.as_ref().filter(|dir| !dir.join("identity.json").is_file()) {
+            problems.push(format!("nats.identity {}: no identity there; see `mosaic identity init`", dir.display()));
+        }
+        let url = over("MOSAIC_NATS_URL", file.nats.url);
         for (key, bytes) in
             [("messages_max_bytes", file.nats.messages_max_bytes), ("terminal_max_bytes", file.nats.terminal_max_bytes)]
         {
@@ -190,14 +244,18 @@ impl Config {
                 workspace,
                 bootstrap_users,
                 secret_key,
-                nats: NatsConfig {
-                    url: over("MOSAIC_NATS_URL", file.nats.url),
+                nats: std::sync::Arc::new(NatsConfig {
+                    public_url: file.nats.public_url.unwrap_or_else(|| url.clone()),
+                    url,
                     creds,
                     journal_creds,
                     command_key,
+                    key_chain,
+                    ca,
+                    identity,
                     messages_max_bytes: file.nats.messages_max_bytes,
                     terminal_max_bytes: file.nats.terminal_max_bytes,
-                },
+                }),
                 store,
             }),
             _ => Err(problems),
@@ -214,6 +272,11 @@ fn read_key(path: &Path) -> Result<Secret, String> {
         nkeys::KeyPairType::Service => Ok(Secret::new(seed.trim())),
         _ => Err(problem("is not a service key (its seed begins with SV)".into())),
     }
+}
+
+/// The public half of a seed that was checked.
+fn public_key(seed: &Secret) -> String {
+    nkeys::KeyPair::from_seed(seed.expose()).map(|pair| pair.public_key()).unwrap_or_default()
 }
 
 fn check_store(

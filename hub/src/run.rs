@@ -26,11 +26,13 @@ use crate::audit::Audit;
 use crate::authn::Authn;
 use crate::bus::{Bus, BusError, StreamName};
 use crate::config::Config;
+use crate::enrolment::{self, Enrolment};
 use crate::ingest::{Ingest, batch_bytes};
 use crate::journal::Journal;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::owners::Owners;
+use crate::refusals::Refusals;
 use crate::secrets::SecretKeys;
 use crate::supervisor::{chain, keep_running};
 
@@ -89,6 +91,17 @@ async fn serve(
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
     });
+    let enrolment = Enrolment::new(enrolment::Parts {
+        workspace: config.workspace.clone(),
+        nats: Arc::clone(&config.nats),
+        bus: bus.clone(),
+        live: Arc::clone(&live),
+        actions: Arc::clone(&actions),
+        audit: Arc::clone(&audit),
+        metrics: Arc::clone(&metrics),
+        tasks: tasks.clone(),
+    });
+    let refusals = Refusals::new(bus.clone(), store.clone(), Arc::clone(&audit), Arc::clone(&metrics));
     let (peopled, people) = watch::channel(config.bootstrap_users.is_none());
     let app = Arc::new(App {
         bus: bus.clone(),
@@ -99,6 +112,7 @@ async fn serve(
         authn: Arc::clone(&authn),
         actions,
         agent_providers: Arc::clone(&agent_providers),
+        enrolment: Arc::clone(&enrolment),
         metrics: Arc::clone(&metrics),
         stop: stop.clone(),
         tasks: tasks.clone(),
@@ -146,6 +160,14 @@ async fn serve(
     starter.start("agent-providers", move |stop| {
         let agent_providers = Arc::clone(&agent_providers);
         async move { agent_providers.run(&stop).await }
+    });
+    starter.start("refusals", move |stop| {
+        let refusals = Arc::clone(&refusals);
+        async move { refusals.run(&stop).await }
+    });
+    starter.start("enrolment", move |stop| {
+        let enrolment = Arc::clone(&enrolment);
+        async move { enrolment.run(&stop).await }
     });
     if let Some(path) = config.bootstrap_users.clone() {
         let (authn, journal, stop) = (Arc::clone(&authn), Arc::clone(&journal), stop.clone());

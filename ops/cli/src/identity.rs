@@ -106,6 +106,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
                 store_dir: &std::path::absolute(&server.store).context("the store's folder")?,
                 ports_dir: server.ports_dir.as_deref(),
                 log_file: server.log_file.as_deref(),
+                tls: None,
             };
             print(Identity::open(&server.place.dir)?.server_config(&config)?.trim_end())
         }

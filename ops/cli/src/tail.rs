@@ -88,7 +88,7 @@ async fn watch(arguments: Arguments) -> anyhow::Result<()> {
             // Not for lines: raw bytes of terminals. Commands are between hub and node.
             Kind::Terminal | Kind::Command => continue,
             Kind::Delta => kind.filter(Some(&arguments.workspace), None),
-            Kind::Node | Kind::Session | Kind::Message | Kind::Receipt | Kind::Audit => {
+            Kind::Node | Kind::Session | Kind::Message | Kind::Receipt | Kind::Refusal | Kind::Audit => {
                 kind.live_filter(Some(&arguments.workspace), None)
             }
         };
@@ -133,6 +133,7 @@ fn one(arguments: &Arguments, renderer: &mut Renderer, message: &Message) -> Opt
         | Kind::Terminal
         | Kind::Command
         | Kind::Receipt
+        | Kind::Refusal
         | Kind::Audit => Some(renderer.line(&subject, &message.payload)),
     }
 }
