@@ -134,9 +134,9 @@ pub const STATE_CONSUMER: ConsumerSpec =
 pub const MESSAGES_CONSUMER: ConsumerSpec =
     ConsumerSpec { stream: &MESSAGES, durable: "hub-messages", ack_wait_s: 60, max_ack_pending: 5_000 };
 
-/// Brings refusals into the audit log.
+/// Brings refusals into the audit log, one by one; what a hub that was killed had in work comes soon to the next.
 pub const REFUSALS_CONSUMER: ConsumerSpec =
-    ConsumerSpec { stream: &REFUSALS, durable: "hub-refusals", ack_wait_s: 60, max_ack_pending: 100 };
+    ConsumerSpec { stream: &REFUSALS, durable: "hub-refusals", ack_wait_s: 15, max_ack_pending: 100 };
 
 /// Oldest nats-server that understands what we ask of it. Older ones ignore fields they do not know, in silence.
 pub const MIN_SERVER_VERSION: (u64, u64, u64) = (2, 12, 1);

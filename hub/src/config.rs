@@ -35,6 +35,17 @@ struct HubTable {
     /// File with the keys that seal what is kept secret; made if it is not there, `secret.key` beside the store if
     /// absent. Several hubs share one. `MOSAIC_SECRET_KEY`.
     secret_key: Option<PathBuf>,
+    /// HTTPS: certificate and key, PEM. In plain if absent.
+    tls: Option<TlsTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    /// The certificate, with those between it and its authority.
+    cert: PathBuf,
+    /// Its key.
+    key: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,6 +117,8 @@ pub struct Config {
     pub bootstrap_users: Option<PathBuf>,
     /// The keys that seal what is kept secret.
     pub secret_key: PathBuf,
+    /// HTTPS: certificate and key. In plain if absent.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// The bus.
     pub nats: std::sync::Arc<NatsConfig>,
     /// The store.
@@ -205,6 +218,13 @@ impl Config {
         let secret_key = env("MOSAIC_SECRET_KEY").map(PathBuf::from).or(file.hub.secret_key);
         let secret_key = secret_key.map_or_else(|| data_dir.join("secret.key"), |p| base.join(p));
 
+        let tls = file.hub.tls.map(|tls| (base.join(tls.cert), base.join(tls.key)));
+        if let Some((cert, key)) = &tls
+            && let Err(error) = crate::tls::acceptor(cert, key)
+        {
+            problems.push(format!("hub.tls: {}", crate::supervisor::chain(&error)));
+        }
+
         let creds = path_over("MOSAIC_NATS_CREDS", file.nats.creds);
         let journal_creds = path_over("MOSAIC_NATS_JOURNAL_CREDS", file.nats.journal_creds);
         for (key, path) in [("nats.creds", &creds), ("nats.journal_creds", &journal_creds)] {
@@ -244,6 +264,7 @@ impl Config {
                 workspace,
                 bootstrap_users,
                 secret_key,
+                tls,
                 nats: std::sync::Arc::new(NatsConfig {
                     public_url: file.nats.public_url.unwrap_or_else(|| url.clone()),
                     url,

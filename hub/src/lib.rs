@@ -20,3 +20,4 @@ pub mod refusals;
 pub mod run;
 pub mod secrets;
 pub mod supervisor;
+pub mod tls;

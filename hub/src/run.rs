@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bus_schema::jetstream::{MESSAGES_CONSUMER, STATE_CONSUMER};
+use futures::FutureExt;
 use hub_store::{Opened, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,7 @@ use crate::owners::Owners;
 use crate::refusals::Refusals;
 use crate::secrets::SecretKeys;
 use crate::supervisor::{chain, keep_running};
+use crate::tls::{self, TlsListener};
 
 /// How long an orderly end may take.
 const GRACE: Duration = Duration::from_secs(15);
@@ -175,11 +177,17 @@ async fn serve(
     }
 
     let address = listener.local_addr()?;
-    announce(&config.data_dir, address)?;
+    announce(&config.data_dir, address, config.tls.is_some())?;
     let ending = stop.clone();
-    let server = axum::serve(listener, api::router(Arc::clone(&app)))
-        .with_graceful_shutdown(async move { ending.cancelled().await });
-    let mut server = tokio::task::JoinSet::from_iter([server.into_future()]);
+    let (router, ended) = (api::router(Arc::clone(&app)), async move { ending.cancelled().await });
+    let server = match &config.tls {
+        Some((cert, key)) => {
+            let listener = TlsListener::new(listener, tls::acceptor(cert, key)?);
+            axum::serve(listener, router).with_graceful_shutdown(ended).into_future().boxed()
+        }
+        None => axum::serve(listener, router).with_graceful_shutdown(ended).into_future().boxed(),
+    };
+    let mut server = tokio::task::JoinSet::from_iter([server]);
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "mosaic-hub serves");
 
     let mut outcome = Ok(());
@@ -291,9 +299,10 @@ async fn bootstrap(
 }
 
 /// Tells others on this machine where the hub listens.
-fn announce(data_dir: &Path, address: SocketAddr) -> Result<()> {
+fn announce(data_dir: &Path, address: SocketAddr, secure: bool) -> Result<()> {
+    let scheme = if secure { "https" } else { "http" };
     let (path, draft) = (data_dir.join("listen.json"), data_dir.join("listen.json.new"));
-    let text = serde_json::json!({ "url": format!("http://{address}"), "pid": std::process::id() }).to_string();
+    let text = serde_json::json!({ "url": format!("{scheme}://{address}"), "pid": std::process::id() }).to_string();
     std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &path))?;
     Ok(())
 }

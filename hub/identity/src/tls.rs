@@ -4,23 +4,28 @@
 //! IDENTITY/tls/
 //!   ca.pem           what clients trust: goes to hub, nodes and readers
 //!   ca.key           signs server certificates. A secret
-//!   server.pem       of the servers: NATS, and the hub's HTTPS where it has no other
+//!   server.pem       of the NATS servers
 //!   server.key       a secret
 //!   server.json      for which names, until when
 //! ```
 //!
 //! Laws:
 //! 1. The authority is made once and may sign servers only; it is trusted for nothing else than what names it.
-//! 2. The servers' certificate is made anew when other names are asked for, or [`RENEW_BEFORE_S`] before its end.
+//! 2. Keys are Ed25519: what NATS servers and clients take. Browsers do not, so a hub's HTTPS needs a certificate from
+//!    elsewhere.
+//! 3. The servers' certificate is made anew when other names are asked for, or [`RENEW_BEFORE_S`] before its end.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use data_encoding::BASE64;
+use ed25519_dalek::{Signer, SigningKey};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose,
+    PublicKeyData, SerialNumber, date_time_ymd,
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::clock::now_s;
 use crate::error::IdentityError;
@@ -60,6 +65,61 @@ struct Made {
     until_s: u64,
 }
 
+/// What stands before the 32 bytes of an Ed25519 key in PKCS #8 (RFC 8410, section 7).
+const PKCS8_HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+const PEM_HEAD: &str = "-----BEGIN PRIVATE KEY-----\n";
+const PEM_TAIL: &str = "-----END PRIVATE KEY-----\n";
+
+/// A key of a certificate.
+struct Key {
+    key: SigningKey,
+    public: [u8; 32],
+}
+
+impl Key {
+    fn of(seed: [u8; 32]) -> Self {
+        let key = SigningKey::from_bytes(&seed);
+        let public = key.verifying_key().to_bytes();
+        Self { key, public }
+    }
+
+    fn generate() -> Self {
+        Self::of(rand::random())
+    }
+
+    fn pem(&self) -> String {
+        let der = [&PKCS8_HEAD[..], &self.key.to_bytes()].concat();
+        format!("{PEM_HEAD}{}\n{PEM_TAIL}", BASE64.encode(&der))
+    }
+
+    fn parse(pem: &str) -> Option<Self> {
+        let text = pem.strip_prefix(PEM_HEAD)?.strip_suffix(PEM_TAIL)?;
+        let der = BASE64.decode(text.trim().as_bytes()).ok()?;
+        Some(Self::of(der.strip_prefix(&PKCS8_HEAD[..])?.try_into().ok()?))
+    }
+
+    /// Names the key in certificates.
+    fn id(&self) -> KeyIdMethod {
+        KeyIdMethod::PreSpecified(Sha256::digest(self.public).iter().copied().take(20).collect())
+    }
+}
+
+impl PublicKeyData for Key {
+    fn der_bytes(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ED25519
+    }
+}
+
+impl rcgen::SigningKey for Key {
+    fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        Ok(self.key.sign(msg).to_bytes().to_vec())
+    }
+}
+
 fn fail(what: &'static str) -> impl FnOnce(rcgen::Error) -> IdentityError {
     move |source| IdentityError::Sign { what, source: source.into() }
 }
@@ -69,9 +129,9 @@ pub(crate) fn ensure(dir: &Path, names: &[String]) -> Result<TlsFiles, IdentityE
     let paths = TlsFiles::of(dir);
     let (ca_key, made_path) = (dir.join("tls/ca.key"), dir.join("tls/server.json"));
     if files::read(&paths.ca)?.is_none() {
-        let key = KeyPair::generate().map_err(fail("key of the authority"))?;
-        let made = authority().self_signed(&key).map_err(fail("certificate of the authority"))?;
-        files::write_private(&ca_key, key.serialize_pem().as_bytes())?;
+        let key = Key::generate();
+        let made = authority(&key).self_signed(&key).map_err(fail("certificate of the authority"))?;
+        files::write_private(&ca_key, key.pem().as_bytes())?;
         files::write_private(&paths.ca, made.pem().as_bytes())?;
     }
     let mut all: Vec<String> = LOCAL.iter().map(ToString::to_string).chain(names.iter().cloned()).collect();
@@ -82,18 +142,15 @@ pub(crate) fn ensure(dir: &Path, names: &[String]) -> Result<TlsFiles, IdentityE
     if made.as_ref().is_some_and(is_good) && paths.cert.exists() && paths.key.exists() {
         return Ok(paths);
     }
-    let missing = |path: &Path| IdentityError::Missing { path: path.to_owned() };
-    let (ca_pem, seed) = (files::read(&paths.ca)?, files::read(&ca_key)?);
-    let (ca_pem, seed) = (ca_pem.ok_or_else(|| missing(&paths.ca))?, seed.ok_or_else(|| missing(&ca_key))?);
-    let damaged = |e: rcgen::Error| IdentityError::Damaged { path: ca_key.clone(), problem: e.to_string() };
-    // The name is what matters of the issuer; it is always the same.
-    let issuer = Issuer::new(authority(), KeyPair::from_pem(&seed).map_err(damaged)?);
-    drop(ca_pem);
-    let key = KeyPair::generate().map_err(fail("key of the servers"))?;
+    let seed = files::read(&ca_key)?.ok_or_else(|| IdentityError::Missing { path: ca_key.clone() })?;
+    let damaged = || IdentityError::Damaged { path: ca_key.clone(), problem: "no key of an authority".into() };
+    let ca = Key::parse(&seed).ok_or_else(damaged)?;
+    let issuer = Issuer::new(authority(&ca), ca);
+    let key = Key::generate();
     let until_s = now_s() + VALID_S;
-    let params = server(&all, until_s).map_err(fail("certificate of the servers"))?;
+    let params = server(&key, &all, until_s).map_err(fail("certificate of the servers"))?;
     let cert = params.signed_by(&key, &issuer).map_err(fail("certificate of the servers"))?;
-    files::write_private(&paths.key, key.serialize_pem().as_bytes())?;
+    files::write_private(&paths.key, key.pem().as_bytes())?;
     files::write_private(&paths.cert, cert.pem().as_bytes())?;
     let text = serde_json::to_vec_pretty(&Made { names: all, until_s });
     let text = text.map_err(|e| IdentityError::Damaged { path: made_path.clone(), problem: e.to_string() })?;
@@ -101,8 +158,10 @@ pub(crate) fn ensure(dir: &Path, names: &[String]) -> Result<TlsFiles, IdentityE
     Ok(paths)
 }
 
-fn authority() -> CertificateParams {
+fn authority(key: &Key) -> CertificateParams {
     let mut params = CertificateParams::default();
+    params.serial_number = Some(serial());
+    params.key_identifier_method = key.id();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "Mosaic Mesh authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -112,9 +171,11 @@ fn authority() -> CertificateParams {
     params
 }
 
-fn server(names: &[String], until_s: u64) -> Result<CertificateParams, rcgen::Error> {
+fn server(key: &Key, names: &[String], until_s: u64) -> Result<CertificateParams, rcgen::Error> {
     let (addresses, hosts): (Vec<_>, Vec<_>) = names.iter().cloned().partition(|name| name.parse::<IpAddr>().is_ok());
     let mut params = CertificateParams::new([hosts, addresses].concat())?;
+    params.serial_number = Some(serial());
+    params.key_identifier_method = key.id();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "Mosaic Mesh server");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -124,6 +185,13 @@ fn server(names: &[String], until_s: u64) -> Result<CertificateParams, rcgen::Er
     let end = std::time::UNIX_EPOCH + std::time::Duration::from_secs(until_s);
     params.not_after = end.into();
     Ok(params)
+}
+
+/// 127 random bits, so that it is a positive number.
+fn serial() -> SerialNumber {
+    let mut bytes: [u8; 16] = rand::random();
+    bytes[0] &= 0x7f;
+    SerialNumber::from_slice(&bytes)
 }
 
 #[cfg(test)]

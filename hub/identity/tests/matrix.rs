@@ -168,7 +168,7 @@ impl Mesh {
             return if is_next(seen).await { Outcome::Passes } else { Outcome::Elsewhere };
         }
         wait_until(&format!("{who:?} {subject}"), WITHIN, async || {
-            if client.was_refused(subject) {
+            if is_refused(client, subject, send.is_none()) {
                 return Ok(Outcome::Refused);
             }
             if let Some(subject) = send {
@@ -179,6 +179,13 @@ impl Mesh {
         .await
         .unwrap()
     }
+}
+
+/// True if the server has said no to publishing, or else to subscribing, the subject.
+fn is_refused(client: &Bus, subject: &str, publishes: bool) -> bool {
+    let verb = if publishes { "publish to" } else { "subscription to" };
+    let said = format!("permissions violation for {verb} \"{}\"", subject.to_lowercase());
+    client.events().iter().any(|event| event.to_lowercase().contains(&said))
 }
 
 async fn is_next(seen: &mut async_nats::Subscriber) -> bool {
