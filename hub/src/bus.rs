@@ -223,6 +223,8 @@ impl Stored {
 /// What all connections have in common: who we are, and whom we trust.
 async fn options(config: &NatsConfig, creds: &std::path::Path) -> Result<async_nats::ConnectOptions, BusError> {
     let wrong = |source| BusError::Credentials { path: creds.display().to_string(), source };
+    // Several are built in, and the client asks for the one of the process; whoever came first has chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let options = async_nats::ConnectOptions::with_credentials_file(creds).await.map_err(wrong)?;
     Ok(match &config.ca {
         Some(ca) => options.add_root_certificates(ca.clone()).require_tls(true),

@@ -61,6 +61,8 @@ pub async fn connect(
     node: &NodeId,
     counters: Arc<Counters>,
 ) -> Result<Client, BusError> {
+    // Several are built in, and the client asks for the one of the process; whoever came first has chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut servers = vec![];
     for url in urls {
         let address = |source| BusError::Address { url: url.clone(), source };

@@ -22,6 +22,8 @@ pub(crate) fn tell(identity: &Identity, server: &Server, updates: &[AccountUpdat
 }
 
 async fn push(identity: &Identity, server: &Server, updates: &[AccountUpdate]) -> anyhow::Result<()> {
+    // Several are built in, and the client asks for the one of the process; whoever came first has chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let options = ConnectOptions::with_credentials_file(identity.sys_creds()).await.context("system credentials")?;
     let options = options.name("mosaic identity").custom_inbox_prefix(inbox_prefix("sys"));
     let options = match identity.tls_files() {

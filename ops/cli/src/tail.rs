@@ -68,6 +68,8 @@ async fn watch(arguments: Arguments) -> anyhow::Result<()> {
         bail!("no credentials at {}: give --creds FILE, such as DIR/identity/creds/reader.creds", creds.display());
     }
     let (tell, mut told) = mpsc::channel(EVENTS);
+    // Several are built in, and the client asks for the one of the process; whoever came first has chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let options = ConnectOptions::with_credentials_file(&creds).await;
     let options = options.with_context(|| format!("read {}", creds.display()))?;
     let options = match &arguments.ca {

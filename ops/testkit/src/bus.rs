@@ -33,6 +33,8 @@ impl Bus {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn connect_tls(url: &str, creds: &Path, name: &str, ca: Option<&Path>) -> anyhow::Result<Self> {
+        // Several are built in, and the client asks for the one of the process; whoever came first has chosen.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let events = Arc::new(Mutex::new(VecDeque::new()));
         let remember = Arc::clone(&events);
         let options =
