@@ -1,7 +1,5 @@
 //! Links with TLS: who does not use it, or trusts another authority, does not get in.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use testkit::{Bus, NatsServer, TestIdentity};
 
 #[tokio::test]
