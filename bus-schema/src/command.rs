@@ -4,7 +4,8 @@
 //! 1. A command is signed over its subject and its payload as sent ([`signed_bytes`](crate::signed_bytes)), and
 //!    carries addressee, time, end of validity and operator inside.
 //! 2. The node answers every command. The same `commandId` is carried out once; asked again, the node gives the
-//!    same answer.
+//!    same answer. Asked again means written and signed anew: the same bytes once more are a replay, and refused.
+//!    So `commandId` and `issuedAt` together are the nonce, and no two commands of a hub are the same bytes.
 //! 3. On the wire a command is a flat map, so that a node which does not know an action can still refuse it by
 //!    name. In programs it is a [`Verb`], checked once ([`Command::verb`]).
 
@@ -47,6 +48,8 @@ open_enum! {
         Configure = "configure",
         /// Try whether a runtime can be reached. Changes nothing.
         TestConnection = "testConnection",
+        /// Take over the command key that the headers prove, and do nothing else.
+        Trust = "trust",
     }
 }
 
@@ -97,6 +100,8 @@ open_enum! {
         NotForMe = "notForMe",
         /// Signature missing or wrong, or by a key the node does not trust.
         BadSignature = "badSignature",
+        /// The very same bytes came before: somebody sends what they have overheard.
+        Replayed = "replayed",
         /// A field is missing or has a bad value.
         Invalid = "invalid",
         /// Too large.
@@ -270,6 +275,8 @@ pub enum Verb {
     Configure(Vec<u8>),
     /// Try a connection that is sealed for this node.
     TestConnection(Vec<u8>),
+    /// Nothing: the headers have done it.
+    Trust,
 }
 
 /// Largest number of bytes typed at once.
@@ -340,6 +347,7 @@ impl Command {
             }
             Action::Configure => Verb::Configure(need(self.data, "data", &action)?),
             Action::TestConnection => Verb::TestConnection(need(self.data, "data", &action)?),
+            Action::Trust => Verb::Trust,
             Action::Unknown(word) => {
                 let text = format!("this node does not know the action {word:?}; upgrade it");
                 return Err(Refusal::new(RefusalCode::UnknownAction, text));

@@ -23,6 +23,9 @@ pub mod header {
     pub const REQUEST_ID: &str = "Mosaic-Request-Id";
     /// Public key (nkey, `V…`) that signed the command.
     pub const KEY: &str = "Mosaic-Key";
+    /// How nodes come to trust that key, where it took another's place: see
+    /// [`KeySuccession`](crate::KeySuccession).
+    pub const KEY_CHAIN: &str = "Mosaic-Key-Chain";
     /// Ed25519 signature over [`signed_bytes`](super::signed_bytes), base64url without padding.
     pub const SIGNATURE: &str = "Mosaic-Signature";
 }

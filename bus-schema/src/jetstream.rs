@@ -85,6 +85,19 @@ pub const TERMINAL: StreamSpec = StreamSpec {
     append_only: false,
 };
 
+/// Commands that nodes did not obey, until the hub has written them into the audit log. Bounded per node, so that one
+/// node cannot push out what others tell.
+pub const REFUSALS: StreamSpec = StreamSpec {
+    name: "MOSAIC_REFUSALS",
+    description: "commands that nodes did not obey, on their way into the audit log",
+    kinds: &[Kind::Refusal],
+    max_messages_per_subject: 1_000,
+    max_age_s: 30 * DAY_S,
+    max_bytes: 64 * MIB,
+    duplicate_window_s: DUPLICATE_WINDOW_S,
+    append_only: false,
+};
+
 /// The audit log: for ever, and no message can be taken out again.
 pub const AUDIT: StreamSpec = StreamSpec {
     name: "MOSAIC_AUDIT",
@@ -98,7 +111,7 @@ pub const AUDIT: StreamSpec = StreamSpec {
 };
 
 /// Every stream of a workspace.
-pub const STREAMS: &[&StreamSpec] = &[&STATE, &MESSAGES, &TERMINAL, &AUDIT];
+pub const STREAMS: &[&StreamSpec] = &[&STATE, &MESSAGES, &TERMINAL, &REFUSALS, &AUDIT];
 
 /// Settings of the hub's durable pull consumers, one per stream it persists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +133,10 @@ pub const STATE_CONSUMER: ConsumerSpec =
 /// Reads messages and receipts into the store.
 pub const MESSAGES_CONSUMER: ConsumerSpec =
     ConsumerSpec { stream: &MESSAGES, durable: "hub-messages", ack_wait_s: 60, max_ack_pending: 5_000 };
+
+/// Brings refusals into the audit log, one by one; what a hub that was killed had in work comes soon to the next.
+pub const REFUSALS_CONSUMER: ConsumerSpec =
+    ConsumerSpec { stream: &REFUSALS, durable: "hub-refusals", ack_wait_s: 15, max_ack_pending: 100 };
 
 /// Oldest nats-server that understands what we ask of it. Older ones ignore fields they do not know, in silence.
 pub const MIN_SERVER_VERSION: (u64, u64, u64) = (2, 12, 1);

@@ -13,6 +13,7 @@
 //! | `node` | [`NodeState`] | [`STATE`](jetstream::STATE), last per subject | node |
 //! | `session` | [`Session`] | [`STATE`](jetstream::STATE), last per subject | node |
 //! | `message` | [`Message`] | [`MESSAGES`](jetstream::MESSAGES) | node |
+//! | `refusal` | [`RefusedCommand`] | [`REFUSALS`](jetstream::REFUSALS) | node |
 //! | `receipt` | [`Receipt`] | [`MESSAGES`](jetstream::MESSAGES) | node |
 //! | `delta` | [`Delta`] | not kept | node |
 //! | `terminal` | [`Terminal`] | [`TERMINAL`](jetstream::TERMINAL), bounded per session | node |
@@ -34,15 +35,18 @@ mod command;
 mod envelope;
 mod id;
 pub mod jetstream;
+mod join;
 pub mod limits;
 mod message;
 mod node;
 mod open_enum;
 mod permission;
+mod refused;
 pub mod secret;
 mod session;
 mod settings;
 mod subject;
+mod succession;
 mod time;
 
 pub use audit::{Actor, AuditPhase, AuditRow};
@@ -52,11 +56,13 @@ pub use command::{
 };
 pub use envelope::{DecodeError, EncodeError, SCHEMA_VERSION, decode, encode, header, signed_bytes};
 pub use id::{CommandId, IdError, MessageId, NodeId, ProviderName, SessionId, UserId, WorkspaceId};
+pub use join::{JoinToken, JoinTokenError};
 pub use message::{
     Delivery, Delta, Message, MessageKind, Operator, Receipt, Role, Terminal, TerminalSize, truncate_content,
 };
 pub use node::{AWAY_AFTER_MS, HEARTBEAT_MS, HostInfo, Load, NodeState, NodeStatus, ProfileInfo, ProviderState};
 pub use permission::{BusRole, NODE_SERVICE, Permissions, REPLY_WITHIN_S, inbox_prefix, live_filter};
+pub use refused::{MAX_CLAIM_BYTES, RefusedCommand, cut_claim};
 pub use secret::Secret;
 pub use session::{
     AnswerOption, Asked, Attention, AttentionKind, Capability, OptionKind, Session, Status, StatusSource, TaskSource,
@@ -64,6 +70,7 @@ pub use session::{
 };
 pub use settings::{Connection, ConnectionTest, ConnectionVerdict, NodeSettings};
 pub use subject::{Kind, LIVE, ROOT, Subject, SubjectError};
+pub use succession::{KeySuccession, MAX_CHAIN, SuccessionError};
 pub use time::{TimeError, Timestamp};
 
 /// Free-form facts about a session or a message. Keys are camelCase; values are JSON.

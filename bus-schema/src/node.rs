@@ -60,6 +60,9 @@ pub struct NodeState {
     /// Number of the [`NodeSettings`](crate::NodeSettings) it has; 0 for none.
     #[serde(default, skip_serializing_if = "is_none")]
     pub settings_rev: u64,
+    /// Public command keys that it obeys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command_keys: Vec<String>,
 }
 
 fn is_none(rev: &u64) -> bool {

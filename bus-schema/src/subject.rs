@@ -29,6 +29,8 @@ pub enum Kind {
     Command,
     /// Delivery state of an injected message.
     Receipt,
+    /// A command that the node did not obey.
+    Refusal,
     /// A row of the audit log.
     Audit,
 }
@@ -43,6 +45,7 @@ impl Kind {
         Kind::Terminal,
         Kind::Command,
         Kind::Receipt,
+        Kind::Refusal,
         Kind::Audit,
     ];
 
@@ -56,6 +59,7 @@ impl Kind {
             Kind::Terminal => "terminal",
             Kind::Command => "command",
             Kind::Receipt => "receipt",
+            Kind::Refusal => "refusal",
             Kind::Audit => "audit",
         }
     }
@@ -64,7 +68,7 @@ impl Kind {
     pub fn has_session(self) -> bool {
         match self {
             Kind::Session | Kind::Message | Kind::Delta | Kind::Terminal | Kind::Receipt => true,
-            Kind::Node | Kind::Command | Kind::Audit => false,
+            Kind::Node | Kind::Command | Kind::Refusal | Kind::Audit => false,
         }
     }
 
@@ -104,6 +108,8 @@ pub enum Subject {
     Command(WorkspaceId, NodeId),
     /// `mosaic.v1.W.N.receipt.S`
     Receipt(WorkspaceId, NodeId, SessionId),
+    /// `mosaic.v1.W.N.refusal`
+    Refusal(WorkspaceId, NodeId),
     /// `mosaic.v1.W.hub.audit`
     Audit(WorkspaceId),
 }
@@ -133,6 +139,7 @@ impl Subject {
             Subject::Terminal(..) => Kind::Terminal,
             Subject::Command(..) => Kind::Command,
             Subject::Receipt(..) => Kind::Receipt,
+            Subject::Refusal(..) => Kind::Refusal,
             Subject::Audit(..) => Kind::Audit,
         }
     }
@@ -147,6 +154,7 @@ impl Subject {
             | Subject::Terminal(w, ..)
             | Subject::Command(w, _)
             | Subject::Receipt(w, ..)
+            | Subject::Refusal(w, _)
             | Subject::Audit(w) => w,
         }
     }
@@ -160,7 +168,8 @@ impl Subject {
             | Subject::Delta(_, n, _)
             | Subject::Terminal(_, n, _)
             | Subject::Command(_, n)
-            | Subject::Receipt(_, n, _) => Some(n),
+            | Subject::Receipt(_, n, _)
+            | Subject::Refusal(_, n) => Some(n),
             Subject::Audit(_) => None,
         }
     }
@@ -173,7 +182,7 @@ impl Subject {
             | Subject::Delta(.., s)
             | Subject::Terminal(.., s)
             | Subject::Receipt(.., s) => Some(s),
-            Subject::Node(..) | Subject::Command(..) | Subject::Audit(_) => None,
+            Subject::Node(..) | Subject::Command(..) | Subject::Refusal(..) | Subject::Audit(_) => None,
         }
     }
 
@@ -221,12 +230,13 @@ impl FromStr for Subject {
             (Kind::Audit, _) => Err(SubjectError::Form),
             (Kind::Node, None) => Ok(Subject::Node(workspace, NodeId::new(node)?)),
             (Kind::Command, None) => Ok(Subject::Command(workspace, NodeId::new(node)?)),
+            (Kind::Refusal, None) => Ok(Subject::Refusal(workspace, NodeId::new(node)?)),
             (Kind::Session, Some(s)) => Ok(Subject::Session(workspace, NodeId::new(node)?, s)),
             (Kind::Message, Some(s)) => Ok(Subject::Message(workspace, NodeId::new(node)?, s)),
             (Kind::Delta, Some(s)) => Ok(Subject::Delta(workspace, NodeId::new(node)?, s)),
             (Kind::Terminal, Some(s)) => Ok(Subject::Terminal(workspace, NodeId::new(node)?, s)),
             (Kind::Receipt, Some(s)) => Ok(Subject::Receipt(workspace, NodeId::new(node)?, s)),
-            (Kind::Node | Kind::Command, Some(_)) => Err(SubjectError::Form),
+            (Kind::Node | Kind::Command | Kind::Refusal, Some(_)) => Err(SubjectError::Form),
             (Kind::Session | Kind::Message | Kind::Delta | Kind::Terminal | Kind::Receipt, None) => {
                 Err(SubjectError::Form)
             }
@@ -250,6 +260,7 @@ mod tests {
             format!("mosaic.v1.default.n1.terminal.{S}"),
             "mosaic.v1.default.n1.command".to_owned(),
             format!("mosaic.v1.default.n1.receipt.{S}"),
+            "mosaic.v1.default.n1.refusal".to_owned(),
             "mosaic.v1.default.hub.audit".to_owned(),
         ];
         assert_eq!(texts.len(), Kind::ALL.len());

@@ -112,6 +112,23 @@ fn samples() {
         },
     );
     check(
+        "refusal.v1",
+        RefusedCommand {
+            refusal_id: "01JD8Z2V9Q0000000000000009".into(),
+            workspace: WorkspaceId::new("default").unwrap(),
+            node: NodeId::new("n1").unwrap(),
+            refused_at: at(3),
+            refusal: Refusal::new(RefusalCode::Replayed, "this command has been here before"),
+            command_id: Some(CommandId::new("c1").unwrap()),
+            action: Some(Action::Kill),
+            session_id: Some(session_id()),
+            operator: Some(operator()),
+            key: Some("VABC".into()),
+            request_id: Some("r1".into()),
+            untold: 12,
+        },
+    );
+    check(
         "delta.v1",
         Delta {
             message_id: MessageId::new("m1").unwrap(),
@@ -182,6 +199,7 @@ fn samples() {
             },
             seal_key: None,
             settings_rev: 0,
+            command_keys: vec![],
         },
     );
     check(

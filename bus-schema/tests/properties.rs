@@ -76,6 +76,7 @@ fn subject() -> impl Strategy<Value = Subject> {
             Kind::Terminal => Subject::Terminal(w, n, s),
             Kind::Command => Subject::Command(w, n),
             Kind::Receipt => Subject::Receipt(w, n, s),
+            Kind::Refusal => Subject::Refusal(w, n),
             Kind::Audit => Subject::Audit(w),
         }
     })

@@ -29,6 +29,7 @@ fn example(kind: Kind) -> Subject {
         Kind::Terminal => Subject::Terminal(w, n, s),
         Kind::Command => Subject::Command(w, n),
         Kind::Receipt => Subject::Receipt(w, n, s),
+        Kind::Refusal => Subject::Refusal(w, n),
         Kind::Audit => Subject::Audit(w),
     }
 }
@@ -43,6 +44,7 @@ fn carries(kind: Kind) -> (&'static str, &'static str) {
         Kind::Terminal => ("terminal bytes with offset and time", "Terminal"),
         Kind::Command => ("a signed command; the reply is its outcome", "Command, CommandReply"),
         Kind::Receipt => ("how far an operator message has come", "Receipt"),
+        Kind::Refusal => ("a command that the node did not obey", "RefusedCommand"),
         Kind::Audit => ("a row of the audit log", "AuditRow"),
     }
 }

@@ -186,6 +186,14 @@ impl Actions {
         self.send_as(operator, request_id, node, body).await
     }
 
+    /// Has a node take over the command key of today, which every command proves.
+    ///
+    /// # Errors
+    /// [`ActionError`].
+    pub async fn send_trust(&self, operator: Operator, request_id: &str, node: NodeId) -> Result<(), ActionError> {
+        self.send_as(operator, request_id, node, CommandBody::new(Action::Trust)).await.map(drop)
+    }
+
     async fn send_as(
         &self,
         operator: Operator,

@@ -48,6 +48,7 @@ use crate::agent_providers::AgentProviders;
 use crate::audit::Audit;
 use crate::authn::{Authn, Principal, cookie};
 use crate::bus::Bus;
+use crate::enrolment::Enrolment;
 use crate::journal::Journal;
 use crate::live::Live;
 use crate::metrics::{Answer, Metrics};
@@ -72,6 +73,8 @@ pub struct App {
     pub actions: Arc<Actions>,
     /// What is set up for runtimes.
     pub agent_providers: Arc<AgentProviders>,
+    /// Who may be a node.
+    pub enrolment: Arc<Enrolment>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Ends open streams.
@@ -150,6 +153,8 @@ pub fn table() -> Vec<Route> {
         observer(routes!(audit::list)),
         admin(routes!(ops::parked)),
         observer(routes!(nodes::list)),
+        admin(routes!(nodes::enrol)),
+        admin(routes!(nodes::revoke)),
         observer(routes!(agent_providers::list)),
         admin(routes!(agent_providers::create)),
         admin(routes!(agent_providers::test)),

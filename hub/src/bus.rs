@@ -1,4 +1,5 @@
-//! The hub's only NATS client: two connections, one in the workspace's account and one in the hub's own.
+//! The hub's only NATS client: two connections, one in the workspace's account and one in the hub's own; and a short
+//! one in the system account when an account has changed.
 //!
 //! Laws:
 //! 1. Every call has a deadline, and answers [`BusError::Away`] at once while there is no connection: async-nats
@@ -6,6 +7,7 @@
 //! 2. A request uses an inbox of its own: one that is never answered leaks nothing (nats.rs #1617).
 //! 3. A reader of a range counts what the server says it delivered; what was lost on the way is read again.
 
+mod accounts;
 mod range;
 mod request;
 mod streams;
@@ -21,6 +23,7 @@ use bytes::Bytes;
 use crate::config::NatsConfig;
 use crate::metrics::Metrics;
 
+pub use accounts::push_accounts;
 pub use range::RangeReader;
 pub use request::CommandError;
 pub use streams::{Behind, JOURNAL_STREAM, JOURNAL_SUBJECTS, StreamBounds, StreamName, journal_subject};
@@ -46,6 +49,8 @@ struct Inner {
     streams: jetstream::Context,
     journal: jetstream::Context,
     signer: nkeys::KeyPair,
+    /// How nodes come to trust the signer, as it stands in a header; empty if it is the first one.
+    key_chain: String,
     limits: streams::Limits,
 }
 
@@ -121,13 +126,25 @@ impl Bus {
         let context =
             |client| jetstream::ContextBuilder::new().timeout(API_DEADLINE).ack_timeout(API_DEADLINE).build(client);
         let limits = streams::Limits { messages: config.messages_max_bytes, terminal: config.terminal_max_bytes };
-        let streams = context(client.clone());
-        Ok(Self { inner: Arc::new(Inner { workspace, client, streams, journal: context(journal), signer, limits }) })
+        let (streams, journal) = (context(client.clone()), context(journal));
+        let key_chain = bus_schema::KeySuccession::chain_text(&config.key_chain);
+        let inner = Inner { workspace, client, streams, journal, signer, key_chain, limits };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The workspace whose bus it is.
     pub fn workspace(&self) -> &WorkspaceId {
         &self.inner.workspace
+    }
+
+    /// The public half of the key that signs commands.
+    pub fn command_key(&self) -> String {
+        self.inner.signer.public_key()
+    }
+
+    /// True if that key took another's place.
+    pub fn has_key_chain(&self) -> bool {
+        !self.inner.key_chain.is_empty()
     }
 
     /// True while both connections are up.
@@ -203,6 +220,18 @@ impl Stored {
     }
 }
 
+/// What all connections have in common: who we are, and whom we trust.
+async fn options(config: &NatsConfig, creds: &std::path::Path) -> Result<async_nats::ConnectOptions, BusError> {
+    let wrong = |source| BusError::Credentials { path: creds.display().to_string(), source };
+    // Several are built in, and the client asks for the one of the process; whoever came first has chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let options = async_nats::ConnectOptions::with_credentials_file(creds).await.map_err(wrong)?;
+    Ok(match &config.ca {
+        Some(ca) => options.add_root_certificates(ca.clone()).require_tls(true),
+        None => options,
+    })
+}
+
 async fn client_of(
     config: &NatsConfig,
     creds: &std::path::Path,
@@ -221,7 +250,7 @@ async fn client(
 ) -> Result<async_nats::Client, BusError> {
     let wrong = |source| BusError::Credentials { path: creds.display().to_string(), source };
     let events = metrics.bus_events.clone();
-    let options = async_nats::ConnectOptions::with_credentials_file(creds).await.map_err(wrong)?;
+    let options = options(config, creds).await?;
     let connected = options
         .name(format!("mosaic-hub {name}"))
         .custom_inbox_prefix(inbox)
@@ -247,7 +276,7 @@ async fn client(
                 }
             }
         })
-        .connect(config.url.split(',').map(str::trim).collect::<Vec<_>>().as_slice())
+        .connect(config.servers().as_slice())
         .await;
     connected.map_err(|e| wrong(std::io::Error::other(e)))
 }

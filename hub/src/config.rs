@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use bus_schema::{Secret, WorkspaceId};
+use bus_schema::{KeySuccession, Secret, WorkspaceId};
+use hub_identity::{IdentityError, command_chain};
 use hub_store::{StoreConfig, StoreLocation};
 use serde::Deserialize;
 
@@ -34,6 +35,17 @@ struct HubTable {
     /// File with the keys that seal what is kept secret; made if it is not there, `secret.key` beside the store if
     /// absent. Several hubs share one. `MOSAIC_SECRET_KEY`.
     secret_key: Option<PathBuf>,
+    /// HTTPS: certificate and key, PEM. In plain if absent.
+    tls: Option<TlsTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    /// The certificate, with those between it and its authority.
+    cert: PathBuf,
+    /// Its key.
+    key: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,8 +58,16 @@ struct NatsTable {
     creds: PathBuf,
     /// Credentials in the hub's own account. `MOSAIC_NATS_JOURNAL_CREDS`.
     journal_creds: PathBuf,
-    /// File with the seed (nkey, `SV…`) that signs commands. `MOSAIC_COMMAND_KEY`.
+    /// File with the seed (nkey, `SV…`) that signs commands; beside it, `.chain`, the statements of the keys before it.
+    /// `MOSAIC_COMMAND_KEY`.
     command_key: PathBuf,
+    /// Certificate of the authority of the servers (PEM). With it nothing goes over the bus in plain, and no other
+    /// authority is trusted. `MOSAIC_NATS_CA`.
+    ca: Option<PathBuf>,
+    /// Folder of the identity, for a hub that may let nodes in and shut them out. `MOSAIC_IDENTITY`.
+    identity: Option<PathBuf>,
+    /// Address that new nodes are told, or several with commas; `url` if absent.
+    public_url: Option<String>,
     /// Largest size of the messages' stream, in bytes; the protocol's own if absent.
     messages_max_bytes: Option<i64>,
     /// Largest size of the terminals' stream, in bytes; the protocol's own if absent.
@@ -97,8 +117,10 @@ pub struct Config {
     pub bootstrap_users: Option<PathBuf>,
     /// The keys that seal what is kept secret.
     pub secret_key: PathBuf,
+    /// HTTPS: certificate and key. In plain if absent.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// The bus.
-    pub nats: NatsConfig,
+    pub nats: std::sync::Arc<NatsConfig>,
     /// The store.
     pub store: StoreConfig,
 }
@@ -114,10 +136,40 @@ pub struct NatsConfig {
     pub journal_creds: PathBuf,
     /// Seed that signs commands.
     pub command_key: Secret,
+    /// How nodes come to trust that key: statements of the keys before it.
+    pub key_chain: Vec<KeySuccession>,
+    /// Certificate of the authority of the servers.
+    pub ca: Option<PathBuf>,
+    /// Folder of the identity.
+    pub identity: Option<PathBuf>,
+    /// Address that new nodes are told, or several with commas.
+    pub public_url: String,
     /// Largest size of the messages' stream, in bytes.
     pub messages_max_bytes: Option<i64>,
     /// Largest size of the terminals' stream, in bytes.
     pub terminal_max_bytes: Option<i64>,
+}
+
+impl NatsConfig {
+    /// The addresses, one by one.
+    pub fn servers(&self) -> Vec<&str> {
+        self.url.split(',').map(str::trim).collect()
+    }
+
+    /// The addresses that new nodes are told.
+    pub fn told_to_nodes(&self) -> Vec<String> {
+        self.public_url.split(',').map(|url| url.trim().to_owned()).collect()
+    }
+
+    /// The certificate of the authority, for new nodes.
+    ///
+    /// # Errors
+    /// If it cannot be read any more.
+    pub fn ca_text(&self) -> Result<Option<String>, IdentityError> {
+        let Some(path) = &self.ca else { return Ok(None) };
+        let io = |source| IdentityError::Io { doing: "read", path: path.clone(), source };
+        std::fs::read_to_string(path).map(Some).map_err(io)
+    }
 }
 
 /// The configuration cannot be used.
@@ -166,6 +218,13 @@ impl Config {
         let secret_key = env("MOSAIC_SECRET_KEY").map(PathBuf::from).or(file.hub.secret_key);
         let secret_key = secret_key.map_or_else(|| data_dir.join("secret.key"), |p| base.join(p));
 
+        let tls = file.hub.tls.map(|tls| (base.join(tls.cert), base.join(tls.key)));
+        if let Some((cert, key)) = &tls
+            && let Err(error) = crate::tls::acceptor(cert, key)
+        {
+            problems.push(format!("hub.tls: {}", crate::supervisor::chain(&error)));
+        }
+
         let creds = path_over("MOSAIC_NATS_CREDS", file.nats.creds);
         let journal_creds = path_over("MOSAIC_NATS_JOURNAL_CREDS", file.nats.journal_creds);
         for (key, path) in [("nats.creds", &creds), ("nats.journal_creds", &journal_creds)] {
@@ -175,6 +234,21 @@ impl Config {
         }
         let key_file = path_over("MOSAIC_COMMAND_KEY", file.nats.command_key);
         let command_key = read_key(&key_file).map_err(|problem| problems.push(problem));
+        let chain = command_chain(&key_file).map_err(|e| problems.push(format!("nats.command_key: {e}")));
+        let key_chain = match (&command_key, chain) {
+            (Ok(key), Ok(chain)) => KeySuccession::leading_to(&chain, &public_key(key)),
+            _ => vec![],
+        };
+        let given = |name: &str, path: Option<PathBuf>| env(name).map(PathBuf::from).or(path).map(|p| base.join(p));
+        let ca = given("MOSAIC_NATS_CA", file.nats.ca);
+        if let Some(path) = ca.as_ref().filter(|path| !path.is_file()) {
+            problems.push(format!("nats.ca {}: no such file", path.display()));
+        }
+        let identity = given("MOSAIC_IDENTITY", file.nats.identity);
+        if let Some(dir) = identity.as_ref().filter(|dir| !dir.join("identity.json").is_file()) {
+            problems.push(format!("nats.identity {}: no identity there; see `mosaic identity init`", dir.display()));
+        }
+        let url = over("MOSAIC_NATS_URL", file.nats.url);
         for (key, bytes) in
             [("messages_max_bytes", file.nats.messages_max_bytes), ("terminal_max_bytes", file.nats.terminal_max_bytes)]
         {
@@ -190,14 +264,19 @@ impl Config {
                 workspace,
                 bootstrap_users,
                 secret_key,
-                nats: NatsConfig {
-                    url: over("MOSAIC_NATS_URL", file.nats.url),
+                tls,
+                nats: std::sync::Arc::new(NatsConfig {
+                    public_url: file.nats.public_url.unwrap_or_else(|| url.clone()),
+                    url,
                     creds,
                     journal_creds,
                     command_key,
+                    key_chain,
+                    ca,
+                    identity,
                     messages_max_bytes: file.nats.messages_max_bytes,
                     terminal_max_bytes: file.nats.terminal_max_bytes,
-                },
+                }),
                 store,
             }),
             _ => Err(problems),
@@ -214,6 +293,11 @@ fn read_key(path: &Path) -> Result<Secret, String> {
         nkeys::KeyPairType::Service => Ok(Secret::new(seed.trim())),
         _ => Err(problem("is not a service key (its seed begins with SV)".into())),
     }
+}
+
+/// The public half of a seed that was checked.
+fn public_key(seed: &Secret) -> String {
+    nkeys::KeyPair::from_seed(seed.expose()).map(|pair| pair.public_key()).unwrap_or_default()
 }
 
 fn check_store(

@@ -271,7 +271,11 @@ impl Ingest {
                 (to_messages.parked, to_messages.cursor) = (parked, Some(cursor.clone()));
                 self.store.apply_messages(&to_messages).await?;
             }
-            StreamName::State | StreamName::Terminal | StreamName::Audit | StreamName::Journal => {
+            StreamName::State
+            | StreamName::Terminal
+            | StreamName::Refusals
+            | StreamName::Audit
+            | StreamName::Journal => {
                 (to_state.parked, to_state.cursor) = (parked, Some(cursor.clone()));
                 self.store.apply_state(&to_state).await?;
             }

@@ -112,6 +112,15 @@ impl Live {
         }
     }
 
+    /// A node was shut out: it is away at once, and its sessions are stale.
+    pub fn part(&self, node: &NodeId) {
+        let turned = self.fleet.write().unwrap_or_else(PoisonError::into_inner).part(node);
+        if turned {
+            let (place, _) = self.ring.end();
+            self.tell_node(node, true, place);
+        }
+    }
+
     fn push(&self, event: Event) {
         self.metrics.live_events.inc();
         self.ring.push([event]);
@@ -239,7 +248,11 @@ impl Live {
         for (seq, stored) in items {
             match stream {
                 StreamName::Messages => run.place.messages = seq,
-                StreamName::State | StreamName::Terminal | StreamName::Audit | StreamName::Journal => {
+                StreamName::State
+                | StreamName::Terminal
+                | StreamName::Refusals
+                | StreamName::Audit
+                | StreamName::Journal => {
                     run.place.state = seq;
                 }
             }

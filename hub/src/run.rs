@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bus_schema::jetstream::{MESSAGES_CONSUMER, STATE_CONSUMER};
+use futures::FutureExt;
 use hub_store::{Opened, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -26,13 +27,16 @@ use crate::audit::Audit;
 use crate::authn::Authn;
 use crate::bus::{Bus, BusError, StreamName};
 use crate::config::Config;
+use crate::enrolment::{self, Enrolment};
 use crate::ingest::{Ingest, batch_bytes};
 use crate::journal::Journal;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::owners::Owners;
+use crate::refusals::Refusals;
 use crate::secrets::SecretKeys;
 use crate::supervisor::{chain, keep_running};
+use crate::tls::{self, TlsListener};
 
 /// How long an orderly end may take.
 const GRACE: Duration = Duration::from_secs(15);
@@ -89,6 +93,17 @@ async fn serve(
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
     });
+    let enrolment = Enrolment::new(enrolment::Parts {
+        workspace: config.workspace.clone(),
+        nats: Arc::clone(&config.nats),
+        bus: bus.clone(),
+        live: Arc::clone(&live),
+        actions: Arc::clone(&actions),
+        audit: Arc::clone(&audit),
+        metrics: Arc::clone(&metrics),
+        tasks: tasks.clone(),
+    });
+    let refusals = Refusals::new(bus.clone(), store.clone(), Arc::clone(&audit), Arc::clone(&metrics));
     let (peopled, people) = watch::channel(config.bootstrap_users.is_none());
     let app = Arc::new(App {
         bus: bus.clone(),
@@ -99,6 +114,7 @@ async fn serve(
         authn: Arc::clone(&authn),
         actions,
         agent_providers: Arc::clone(&agent_providers),
+        enrolment: Arc::clone(&enrolment),
         metrics: Arc::clone(&metrics),
         stop: stop.clone(),
         tasks: tasks.clone(),
@@ -147,17 +163,31 @@ async fn serve(
         let agent_providers = Arc::clone(&agent_providers);
         async move { agent_providers.run(&stop).await }
     });
+    starter.start("refusals", move |stop| {
+        let refusals = Arc::clone(&refusals);
+        async move { refusals.run(&stop).await }
+    });
+    starter.start("enrolment", move |stop| {
+        let enrolment = Arc::clone(&enrolment);
+        async move { enrolment.run(&stop).await }
+    });
     if let Some(path) = config.bootstrap_users.clone() {
         let (authn, journal, stop) = (Arc::clone(&authn), Arc::clone(&journal), stop.clone());
         tasks.spawn(async move { bootstrap(&authn, &journal, &path, &peopled, &stop).await });
     }
 
     let address = listener.local_addr()?;
-    announce(&config.data_dir, address)?;
+    announce(&config.data_dir, address, config.tls.is_some())?;
     let ending = stop.clone();
-    let server = axum::serve(listener, api::router(Arc::clone(&app)))
-        .with_graceful_shutdown(async move { ending.cancelled().await });
-    let mut server = tokio::task::JoinSet::from_iter([server.into_future()]);
+    let (router, ended) = (api::router(Arc::clone(&app)), async move { ending.cancelled().await });
+    let server = match &config.tls {
+        Some((cert, key)) => {
+            let listener = TlsListener::new(listener, tls::acceptor(cert, key)?);
+            axum::serve(listener, router).with_graceful_shutdown(ended).into_future().boxed()
+        }
+        None => axum::serve(listener, router).with_graceful_shutdown(ended).into_future().boxed(),
+    };
+    let mut server = tokio::task::JoinSet::from_iter([server]);
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "mosaic-hub serves");
 
     let mut outcome = Ok(());
@@ -269,9 +299,10 @@ async fn bootstrap(
 }
 
 /// Tells others on this machine where the hub listens.
-fn announce(data_dir: &Path, address: SocketAddr) -> Result<()> {
+fn announce(data_dir: &Path, address: SocketAddr, secure: bool) -> Result<()> {
+    let scheme = if secure { "https" } else { "http" };
     let (path, draft) = (data_dir.join("listen.json"), data_dir.join("listen.json.new"));
-    let text = serde_json::json!({ "url": format!("http://{address}"), "pid": std::process::id() }).to_string();
+    let text = serde_json::json!({ "url": format!("{scheme}://{address}"), "pid": std::process::id() }).to_string();
     std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &path))?;
     Ok(())
 }

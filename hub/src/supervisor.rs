@@ -6,6 +6,8 @@
 //! | `ingest-messages`, `ingest-state` | again with backoff | wait: the transaction in work ends |
 //! | `journal`, `audit` follow the bus | again with backoff | wait |
 //! | `agent-providers` brings settings to nodes | again with backoff | abort: what was sent may be sent again |
+//! | `refusals` writes what nodes did not obey into the audit log | again with backoff | wait |
+//! | `enrolment` tells servers of accounts, and nodes of keys | again with backoff | abort: it is told again |
 //! | `live` | again with backoff; viewers resume | wait |
 //! | `http` | stops the hub | drain within the grace period |
 //! | viewers, terminals, actions | end by themselves | viewers end at once, actions are waited for |

@@ -1,35 +1,45 @@
 //! Commands of the hub: a service on the bus that checks each, has it carried out once, and always answers.
 //!
 //! Laws:
-//! 1. Nothing is done that is not verified ([`verify`]), and nothing without somebody to answer to.
-//! 2. The same command id is carried out once: a repeat gets the same answer, and one that comes while the first is
-//!    under way waits for it ([`done`]).
-//! 3. One slow command holds up no other: each is a task of its own, and sessions have their own queues.
+//! 1. Nothing is done that is not verified ([`verify`]), and nothing without somebody to answer to. What is refused
+//!    for that is told to the hub ([`refusals`]).
+//! 2. The same bytes are obeyed once: a second time they are a replay, and refused.
+//! 3. The same command id is carried out once: a repeat, written and signed anew, gets the same answer, and one that
+//!    comes while the first is under way waits for it ([`done`]).
+//! 4. One slow command holds up no other: each is a task of its own, and sessions have their own queues.
 
 pub mod done;
+pub mod refusals;
+pub mod trust;
 pub mod verify;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::service::{Request, ServiceExt};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bus_schema::{
-    Command, CommandId, CommandReply, NODE_SERVICE, NodeId, Outcome, Refusal, RefusalCode, Verb, WorkspaceId, header,
+    Command, CommandId, CommandReply, NODE_SERVICE, NodeId, Outcome, Refusal, RefusalCode, Timestamp, Verb,
+    WorkspaceId, header, signed_bytes,
 };
 use bytes::Bytes;
 use futures::StreamExt;
 use providers::clock;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::done::{DoneLog, Seen};
-use self::verify::{Signed, Verifier, keep_until};
+use self::refusals::{Claims, Refusals};
+use self::trust::Trust;
+use self::verify::{Rejected, Signed, Verifier, keep_until};
 use crate::metrics::Counters;
-use crate::publisher::{chain, plain_headers};
+use crate::publisher::{chain as chain_of, plain_headers};
 use crate::sessions::Sessions;
 use crate::settings::Settings;
 
@@ -49,6 +59,8 @@ pub struct Commands {
     node: NodeId,
     workspace: WorkspaceId,
     verifier: Arc<Verifier>,
+    trust: Arc<Trust>,
+    refusals: Arc<Refusals>,
     sessions: Sessions,
     settings: Arc<Settings>,
     counters: Arc<Counters>,
@@ -56,6 +68,8 @@ pub struct Commands {
 }
 
 struct Memory {
+    /// By the hash of their bytes.
+    heard: DoneLog,
     done: DoneLog,
     /// Commands under way, for repeats of them.
     running: HashMap<CommandId, watch::Receiver<Option<Bytes>>>,
@@ -87,7 +101,7 @@ pub enum CommandsError {
 }
 
 impl Commands {
-    /// A service for these sessions that obeys these keys, and remembers its commands in `log`.
+    /// A service for these sessions that obeys these keys, and remembers its commands in the folder `dir`.
     ///
     /// # Errors
     /// [`CommandsError::Log`].
@@ -95,15 +109,20 @@ impl Commands {
         client: Client,
         sessions: Sessions,
         settings: Arc<Settings>,
-        keys: &[String],
-        log: PathBuf,
+        trust: Arc<Trust>,
+        refusals: Arc<Refusals>,
+        dir: &Path,
         counters: Arc<Counters>,
     ) -> Result<Self, CommandsError> {
-        let done = DoneLog::open(&log, clock::now()).map_err(|source| CommandsError::Log { path: log, source })?;
+        let open = |name: &str| {
+            let path = dir.join(name);
+            DoneLog::open(&path, clock::now()).map_err(|source| CommandsError::Log { path, source })
+        };
+        let (heard, done) = (open("heard-commands.log")?, open("done-commands.log")?);
         let (workspace, node) = (sessions.rules().workspace.clone(), sessions.rules().node.clone());
-        let verifier = Arc::new(Verifier::new(workspace.clone(), node.clone(), keys));
-        let memory = Arc::new(Mutex::new(Memory { done, running: HashMap::new() }));
-        Ok(Self { client, node, workspace, verifier, sessions, settings, counters, memory })
+        let verifier = Arc::new(Verifier::new(workspace.clone(), node.clone()));
+        let memory = Arc::new(Mutex::new(Memory { heard, done, running: HashMap::new() }));
+        Ok(Self { client, node, workspace, verifier, trust, refusals, sessions, settings, counters, memory })
     }
 
     /// Serves until it is cancelled, then lets the commands under way end.
@@ -156,6 +175,8 @@ impl Commands {
         if request.message.reply.is_none() {
             self.counters.commands_refused.increment();
             tracing::warn!("a command without a place for the answer was not carried out");
+            let refusal = Refusal::new(RefusalCode::Invalid, "it names no place for the answer");
+            self.refusals.note(refusal, Claims::default(), None);
             return;
         }
         if running.len() >= MAX_RUNNING {
@@ -179,11 +200,30 @@ impl Commands {
         let (key, signature) = (text(header::KEY), text(header::SIGNATURE));
         let (schema, request_id) = (text(header::SCHEMA), text(header::REQUEST_ID));
         let signed = Signed { key: key.as_deref(), signature: signature.as_deref(), schema: schema.as_deref() };
-        let command = match self.verifier.verify(signed, &request.message.payload, clock::now()) {
+        let now = clock::now();
+        if let Some(chain) = text(header::KEY_CHAIN) {
+            match self.trust.learn(&chain, now) {
+                Ok(true) => tracing::info!(keys = ?self.trust.keys(now), "a command key took another's place"),
+                Ok(false) => {}
+                // The command is then refused for its key, unless that counts anyway.
+                Err(error) => tracing::warn!(error = %chain_of(&error), "no key was learned"),
+            }
+        }
+        let payload = &request.message.payload;
+        let verified = self.verifier.verify(&self.trust, signed, payload, now);
+        let verified = verified.and_then(|command| match self.hear(&command, payload, now) {
+            Ok(()) => Ok(command),
+            Err(refusal) => Err(Rejected { command: Some(Box::new(command)), refusal }),
+        });
+        let command = match verified {
             Ok(command) => command,
-            Err(rejected) => {
-                tracing::warn!(request_id, code = %rejected.refusal.code, reason = %rejected.refusal, "command refused");
-                self.refuse(&request, rejected.command_id, rejected.refusal).await;
+            Err(Rejected { command, refusal }) => {
+                tracing::warn!(request_id, code = %refusal.code, reason = %refusal, "command refused");
+                if refusal.code != RefusalCode::Busy {
+                    let claims = Claims { key: key.as_deref(), request_id: request_id.as_deref() };
+                    self.refusals.note(refusal.clone(), claims, command.as_deref());
+                }
+                self.refuse(&request, command.map(|command| command.command_id), refusal).await;
                 return;
             }
         };
@@ -197,6 +237,27 @@ impl Commands {
         self.respond(&request, reply).await;
     }
 
+    /// Notes the very bytes of a command, which must not come again as long as they would be obeyed.
+    fn hear(&self, command: &Command, payload: &[u8], now: Timestamp) -> Result<(), Refusal> {
+        let digest = Sha256::digest(signed_bytes(&self.verifier.subject(), payload));
+        let id = CommandId::new(URL_SAFE_NO_PAD.encode(digest));
+        let id = id.map_err(|error| Refusal::new(RefusalCode::Invalid, error.to_string()))?;
+        match self.memory().heard.begin(&id, keep_until(command), now) {
+            Ok(Seen::Never) => Ok(()),
+            Ok(Seen::Begun | Seen::Answered(_)) => {
+                let text = "this command was here before, to the letter: it is a replay, and was not carried out";
+                Err(Refusal::new(RefusalCode::Replayed, text))
+            }
+            Ok(Seen::Full) => {
+                Err(Refusal::new(RefusalCode::Busy, "the node remembers too many commands; try again in a minute"))
+            }
+            Err(error) => {
+                let text = format!("the node cannot note the command, and so does not carry it out: {error}");
+                Err(Refusal::new(RefusalCode::Busy, text))
+            }
+        }
+    }
+
     /// Carries a verified command out, unless that was done before. Gives the encoded answer.
     async fn carry_out(&self, command: Command) -> Bytes {
         let (id, by, until) = (command.command_id.clone(), command.operator.clone(), keep_until(&command));
@@ -207,6 +268,9 @@ impl Commands {
                 return encode(CommandReply::refused(Some(id), refusal));
             }
         };
+        if verb == Verb::Trust {
+            return encode(CommandReply::with(Some(id), Outcome::Done));
+        }
         // What changes nothing need not be remembered, and is asked anew each time.
         if matches!(verb, Verb::TerminalSnapshot(_) | Verb::DeliveryState(..) | Verb::TestConnection(_)) {
             return encode(CommandReply { command_id: Some(id), ..self.perform(verb, by).await });
@@ -310,7 +374,7 @@ impl Commands {
         let sending = request.respond_with_headers(Ok(reply), plain_headers());
         match tokio::time::timeout(ANSWER_WITHIN, sending).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(error = %chain(&error), "an answer could not be sent"),
+            Ok(Err(error)) => tracing::warn!(error = %chain_of(&error), "an answer could not be sent"),
             Err(_) => tracing::warn!("an answer could not be sent: the bus is away"),
         }
     }

@@ -15,7 +15,7 @@
 //! [nats]
 //! url = "nats://127.0.0.1:4222"    # MOSAIC_NATS_URL; or a list (there: separated by commas)
 //! creds = "/etc/mosaic/node.creds" # MOSAIC_NATS_CREDS
-//! ca = "/etc/mosaic/ca.pem"        # trusted beside the system's, for tls:// addresses; none by default
+//! ca = "/etc/mosaic/ca.pem"        # MOSAIC_NATS_CA; the only authority that is trusted, and TLS is a must; by default as the server asks
 //! [trust]
 //! command_keys = ["VABC…"]         # MOSAIC_COMMAND_KEYS; public nkeys whose commands are obeyed
 //! [outbox]
@@ -167,7 +167,7 @@ pub struct Config {
     pub nats_urls: Vec<String>,
     /// Credentials for them.
     pub creds: PathBuf,
-    /// Certificates trusted beside the system's.
+    /// The authority of the servers: with it TLS is a must.
     pub ca: Option<PathBuf>,
     /// Public nkeys whose commands are obeyed.
     pub command_keys: Vec<String>,
@@ -260,6 +260,7 @@ fn from_env(env: &BTreeMap<String, String>, problems: &mut Vec<Problem>) -> Raw 
     };
     raw.nats.url = list("MOSAIC_NATS_URL").map(Urls::Many);
     raw.nats.creds = get("MOSAIC_NATS_CREDS").map(Into::into);
+    raw.nats.ca = get("MOSAIC_NATS_CA").map(Into::into);
     raw.trust.command_keys = list("MOSAIC_COMMAND_KEYS");
     raw
 }

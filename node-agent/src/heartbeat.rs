@@ -15,6 +15,7 @@ use providers::{ProviderHealth, clock};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::trust::Trust;
 use crate::metrics::Counters;
 use crate::publisher::{Backlog, Identity, headers};
 use crate::sessions::Sessions;
@@ -40,6 +41,8 @@ pub struct Heartbeat {
     pub sessions: Sessions,
     /// What is set up from afar.
     pub settings: Arc<Settings>,
+    /// Whose commands are obeyed.
+    pub trust: Arc<Trust>,
     /// What is counted.
     pub counters: Arc<Counters>,
     /// What waits for the bus.
@@ -160,6 +163,7 @@ impl Heartbeat {
             },
             seal_key: Some(self.settings.public_key()),
             settings_rev: self.settings.rev(),
+            command_keys: self.trust.keys(clock::now()),
         }
     }
 }

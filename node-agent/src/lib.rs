@@ -4,6 +4,7 @@ pub mod bus;
 pub mod commands;
 pub mod config;
 pub mod heartbeat;
+pub mod join;
 pub mod metrics;
 pub mod node;
 pub mod node_file;

@@ -1,13 +1,14 @@
 //! `mosaic-node`: arguments → configuration → log → run → exit code.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use node_agent::config::Config;
+use node_agent::join::{self, Places};
 use node_agent::runtimes::Runtimes;
 use node_agent::{node, stop, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,12 +40,26 @@ struct Files {
 
 #[derive(Subcommand)]
 enum Mode {
+    /// Make this host a node: configuration and credentials, from the token that `mosaic node enroll` or the hub gave.
+    Join(Join),
     /// Look after the sessions of this host until told to end (the default).
     Run,
     /// Say everything that is wrong with the configuration, and end.
     CheckConfig,
     /// End all sessions that this node has started, with or without a running node agent, and return when they are gone.
     StopSessions,
+}
+
+#[derive(clap::Args)]
+struct Join {
+    /// The token; `-` reads it from stdin, where no list of processes shows it.
+    token: String,
+    /// Folder for configuration and credentials [default: ~/.config/mosaic-node].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Folder for what must not be lost [default: ~/.local/state/mosaic-node].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +71,12 @@ fn main() -> ExitCode {
     let env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    let mode = arguments.mode.unwrap_or(Mode::Run);
+    let mode = match mode {
+        // Before there is a configuration.
+        Mode::Join(join) => return joined(join, &env),
+        mode => mode,
+    };
     let config = match Config::load(&arguments.files.config, &env) {
         Ok(config) => config,
         Err(error) => {
@@ -63,7 +84,8 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let done = match arguments.mode.unwrap_or(Mode::Run) {
+    let done = match mode {
+        Mode::Join(_) => Ok(()),
         Mode::CheckConfig => {
             let names: Vec<_> = config.profiles.keys().map(String::as_str).collect();
             let text =
@@ -76,6 +98,30 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&mut std::io::stderr(), &format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn joined(join: Join, env: &BTreeMap<String, String>) -> ExitCode {
+    /// More than any token.
+    const MAX_BYTES: u64 = 1024 * 1024;
+    let token = match join.token.as_str() {
+        "-" => {
+            let mut text = String::new();
+            let read = std::io::stdin().take(MAX_BYTES).read_to_string(&mut text);
+            read.map(|_| text).context("reading the token from stdin")
+        }
+        _ => Ok(join.token),
+    };
+    let made = token.and_then(|token| Ok(join::join(&token, &Places::of(join.dir, join.data, env)?)?));
+    match made {
+        Ok(told) => {
+            tell(&mut std::io::stdout(), &told);
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             tell(&mut std::io::stderr(), &format!("{error:#}"));
             ExitCode::FAILURE

@@ -71,7 +71,9 @@ counters! {
     commands,
     /// Of those, how many were refused.
     commands_refused,
-    /// Of those, how many were repeats.
+    /// Refusals that were told to the hub as a number only.
+    refusals_untold,
+    /// Commands that were repeats.
     commands_repeated,
     /// Operator messages handed over.
     injections,

@@ -14,6 +14,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{self, BusError};
+use crate::commands::refusals::Refusals;
+use crate::commands::trust::Trust;
 use crate::commands::{Commands, CommandsError};
 use crate::config::Config;
 use crate::heartbeat::Heartbeat;
@@ -105,9 +107,21 @@ pub async fn run(config: Config, registry: Registry, cancel: CancellationToken) 
     // Every session has been told of a restart of the machine; from here on it is history.
     data.save()?;
 
-    let log = config.data_dir.join("done-commands.log");
-    let commands =
-        Commands::new(client.clone(), sessions.clone(), settings.clone(), &config.command_keys, log, counters.clone())?;
+    let trusted = config.data_dir.join("trusted-keys");
+    let trust = Trust::open(&trusted, &config.command_keys);
+    let trust = Arc::new(trust.map_err(|source| CommandsError::Log { path: trusted, source })?);
+    let (workspace, node) = (config.workspace.clone(), config.node.clone());
+    let kept = config.data_dir.join("refusals");
+    let refusals = Refusals::open(client.clone(), workspace, node, &kept, counters.clone());
+    let commands = Commands::new(
+        client.clone(),
+        sessions.clone(),
+        settings.clone(),
+        trust.clone(),
+        refusals.clone(),
+        &config.data_dir,
+        counters.clone(),
+    )?;
     let backlog = Arc::new(Backlog::default());
     let setup = Setup {
         client: client.clone(),
@@ -122,6 +136,7 @@ pub async fn run(config: Config, registry: Registry, cancel: CancellationToken) 
         identity,
         sessions: sessions.clone(),
         settings: settings.clone(),
+        trust,
         counters: counters.clone(),
         backlog,
         boot_id,
@@ -149,6 +164,7 @@ pub async fn run(config: Config, registry: Registry, cancel: CancellationToken) 
         Kind::Commands,
         Box::new(move |cancel| Some(commands.clone().run(cancel).map(|ended| Ok(ended?)).boxed())),
     );
+    supervisor.add(Kind::Refusals, Box::new(move |cancel| Some(refusals.clone().run(cancel).map(Ok).boxed())));
     supervisor.add(Kind::Heartbeat, Box::new(move |cancel| Some(heartbeat.clone().run(cancel).map(Ok).boxed())));
     let counted = counters.clone();
     supervisor.add(Kind::Report, Box::new(move |cancel| Some(report(counted.clone(), cancel).map(Ok).boxed())));

@@ -158,7 +158,7 @@ impl Sessions {
             }
             Verb::Input(session, _) | Verb::Resize(session, _) | Verb::TerminalSnapshot(session) => session.clone(),
             Verb::DeliveryState(session, _) | Verb::Answer(session, ..) => session.clone(),
-            Verb::Configure(_) | Verb::TestConnection(_) => {
+            Verb::Configure(_) | Verb::TestConnection(_) | Verb::Trust => {
                 answer(reply, not_of_a_session());
                 return answered;
             }

@@ -5,6 +5,7 @@
 //! | `commands` | started again | takes no more, ends those under way |
 //! | `discovery` of a provider | started again | ends |
 //! | `report` | started again | ends |
+//! | `refusals` tells the hub what was not obeyed | started again | ends; what is on disk is told by the next |
 //! | `keeper` with the sessions' tasks | the process ends | writes what is not written; sessions go on |
 //! | `publisher` | started again | publishes what is left |
 //! | `heartbeat` | started again | says that the node is leaving |
@@ -38,6 +39,8 @@ pub enum Kind {
     Discovery(String),
     /// Logs the counters.
     Report,
+    /// Tells the hub of commands that were not obeyed.
+    Refusals,
     /// Looks after the sessions.
     Keeper,
     /// Brings records onto the bus.
@@ -59,7 +62,9 @@ impl Kind {
     /// What is done when it fails.
     pub fn on_error(&self) -> OnError {
         match self {
-            Kind::Commands | Kind::Discovery(_) | Kind::Report | Kind::Publisher | Kind::Heartbeat => OnError::Restart,
+            Kind::Commands | Kind::Discovery(_) | Kind::Report | Kind::Refusals | Kind::Publisher | Kind::Heartbeat => {
+                OnError::Restart
+            }
             Kind::Keeper => OnError::Stop,
         }
     }
@@ -67,7 +72,7 @@ impl Kind {
     /// How long it may take to leave; then it is broken off.
     pub fn leave_within(&self) -> Duration {
         match self {
-            Kind::Discovery(_) | Kind::Report => Duration::from_millis(500),
+            Kind::Discovery(_) | Kind::Report | Kind::Refusals => Duration::from_millis(500),
             Kind::Heartbeat => Duration::from_secs(3),
             Kind::Commands | Kind::Keeper => Duration::from_secs(5),
             Kind::Publisher => Duration::from_secs(6),
@@ -77,7 +82,7 @@ impl Kind {
     /// Tasks of one rank leave together.
     fn rank(&self) -> u8 {
         match self {
-            Kind::Commands | Kind::Discovery(_) | Kind::Report => 0,
+            Kind::Commands | Kind::Discovery(_) | Kind::Report | Kind::Refusals => 0,
             Kind::Keeper => 1,
             Kind::Publisher => 2,
             Kind::Heartbeat => 3,

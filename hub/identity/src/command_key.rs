@@ -1,8 +1,8 @@
 //! The key that signs commands. Nodes obey nobody else.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use bus_schema::{Subject, signed_bytes};
+use bus_schema::{KeySuccession, Subject, Timestamp, signed_bytes};
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::{KeyPair, KeyPairType};
 
@@ -48,6 +48,18 @@ impl CommandKey {
         self.0.public_key()
     }
 
+    /// The statement of this key that another one takes its place.
+    ///
+    /// # Errors
+    /// [`IdentityError::Sign`], which a key with its seed does not give.
+    pub fn succession(&self, new: &str, at: Timestamp, until: Timestamp) -> Result<KeySuccession, IdentityError> {
+        let mut made = KeySuccession { old: self.public_key(), new: new.into(), at, until, signature: String::new() };
+        let signature = self.0.sign(&made.signed_bytes());
+        let signature = signature.map_err(|e| IdentityError::Sign { what: "succession of keys", source: e.into() })?;
+        made.signature = BASE64URL_NOPAD.encode(&signature);
+        Ok(made)
+    }
+
     /// Signs a command for the subject it is sent to: the value of the header `Mosaic-Signature`.
     ///
     /// # Errors
@@ -59,6 +71,28 @@ impl CommandKey {
             .map_err(|e| IdentityError::Sign { what: "command", source: e.into() })?;
         Ok(BASE64URL_NOPAD.encode(&signature))
     }
+}
+
+/// The statements of keys that came before, in the file beside the key: `command.nk` has `command.chain`.
+///
+/// # Errors
+/// [`IdentityError::Io`]; [`IdentityError::Damaged`] if there is something else in it.
+pub fn command_chain(key_path: &Path) -> Result<Vec<KeySuccession>, IdentityError> {
+    let path = chain_path(key_path);
+    let text = files::read(&path)?.unwrap_or_default();
+    let damaged =
+        |e: bus_schema::SuccessionError| IdentityError::Damaged { path: path.clone(), problem: e.to_string() };
+    text.lines().map(|line| line.parse().map_err(damaged)).collect()
+}
+
+pub(crate) fn append_chain(key_path: &Path, statement: &KeySuccession) -> Result<(), IdentityError> {
+    let chain = command_chain(key_path)?;
+    let text: String = chain.iter().chain([statement]).map(|statement| format!("{statement}\n")).collect();
+    files::write_private(&chain_path(key_path), text.as_bytes())
+}
+
+fn chain_path(key_path: &Path) -> PathBuf {
+    key_path.with_extension("chain")
 }
 
 #[cfg(test)]

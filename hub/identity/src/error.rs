@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bus_schema::{BusRole, WorkspaceId};
+use bus_schema::{BusRole, NodeId, WorkspaceId};
 
 /// An identity could not be made, read or changed. No variant holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,9 @@ pub enum IdentityError {
         /// What its owner is.
         role: BusRole,
     },
+    /// The node has credentials already.
+    #[error("node {0} is enrolled already; revoke it first, and it gets new credentials")]
+    Enrolled(NodeId),
     /// Nobody has the name.
     #[error("no user {name:?} in workspace {workspace}, or it is revoked already")]
     UnknownUser {

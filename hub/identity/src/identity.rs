@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bus_schema::{BusRole, NodeId, Secret, WorkspaceId};
+use bus_schema::{BusRole, JoinToken, KeySuccession, NodeId, Secret, Timestamp, WorkspaceId};
 use nkeys::{KeyPair, KeyPairType};
 
 use crate::clock::now_s;
@@ -12,7 +12,8 @@ use crate::error::IdentityError;
 use crate::jwt::Claims;
 use crate::server::ServerConfig;
 use crate::state::{State, User, Workspace};
-use crate::{claims, files};
+use crate::tls::{self, TlsFiles};
+use crate::{claims, command_key, files};
 
 /// Subject in the system account to which the JWT of a changed account is sent as a request; every server with the
 /// resolver of [`Identity::server_config`] takes it over at once and passes it on.
@@ -139,6 +140,60 @@ impl Identity {
         Ok(AccountUpdate { account, jwt })
     }
 
+    /// Puts a new command key in the place of the one there is, which signs the statement of that. The old key counts
+    /// for `overlap_s` seconds more, for hubs that have not been started again; its seed is gone at once.
+    ///
+    /// # Errors
+    /// The disk; [`IdentityError::Damaged`] if the key there is cannot be read.
+    pub fn rotate_command_key(&mut self, overlap_s: u64) -> Result<KeySuccession, IdentityError> {
+        let _lock = self.locked()?;
+        let path = self.command_key_path();
+        let (old, new) = (CommandKey::load(&path)?, CommandKey::generate());
+        let at = Timestamp::from_millis(i64::try_from(now_s().saturating_mul(1_000)).unwrap_or(i64::MAX));
+        let until = at.plus_millis(i64::try_from(overlap_s.saturating_mul(1_000)).unwrap_or(i64::MAX));
+        let statement = old.succession(&new.public_key(), at, until)?;
+        // In this order: a statement about a key that then was not kept is told to nobody, since no key follows from it.
+        command_key::append_chain(&path, &statement)?;
+        write_seed(&path, new.pair())?;
+        self.state.command_key = new.public_key();
+        self.save()?;
+        Ok(statement)
+    }
+
+    /// Makes certificates for servers of these names, beside those of this machine, or what of them is missing.
+    ///
+    /// # Errors
+    /// The disk; [`IdentityError::Sign`] for what cannot be the name of a server.
+    pub fn tls(&mut self, names: &[String]) -> Result<TlsFiles, IdentityError> {
+        let _lock = self.locked()?;
+        tls::ensure(&self.dir, names)
+    }
+
+    /// Where the certificates are, if they were made.
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        Some(TlsFiles::of(&self.dir)).filter(|paths| paths.ca.exists())
+    }
+
+    /// All that a new node needs, as one text: credentials that are kept nowhere here, made by this call.
+    ///
+    /// # Errors
+    /// [`IdentityError::Enrolled`] if the node has credentials; otherwise as [`issue`](Self::issue).
+    pub fn enrol(
+        &mut self,
+        workspace: &WorkspaceId,
+        node: &NodeId,
+        nats: Vec<String>,
+        ca: Option<String>,
+    ) -> Result<JoinToken, IdentityError> {
+        let _lock = self.locked()?;
+        if self.workspace(workspace)?.role_of(node.as_str()) == Some(BusRole::Node) {
+            return Err(IdentityError::Enrolled(node.clone()));
+        }
+        let creds = self.issue_locked(workspace, BusRole::Node, node.as_str())?.text;
+        let command_keys = vec![self.state.command_key.clone()];
+        Ok(JoinToken { nats, workspace: workspace.clone(), node: node.clone(), creds, command_keys, ca })
+    }
+
     /// Every account as servers have to know it. A hub that starts pushes them all; servers ignore what they know.
     ///
     /// # Errors
@@ -250,6 +305,12 @@ impl Identity {
 
     /// Writes whatever follows from the state and is missing or outdated.
     fn complete(&mut self) -> Result<(), IdentityError> {
+        // A change of the command key that was broken off before its end.
+        let command_key = CommandKey::load(&self.command_key_path())?.public_key();
+        if command_key != self.state.command_key {
+            self.state.command_key = command_key;
+            self.save()?;
+        }
         let state = &self.state;
         let operator = claims::operator(&state.operator, &state.system_account);
         self.refresh(&self.dir.join("operator.jwt"), &operator)?;

@@ -22,6 +22,8 @@
 //!   accounts/KEY.jwt     one per account: the directory of the server's resolver
 //!   keys/KEY.nk          seeds of operator, accounts and signing keys
 //!   command.nk           seed of the command key, in a file of its own
+//!   command.chain        statements of the keys before it, each that the next took its place. No secrets
+//!   tls/…                certificates for every link, where they were asked for
 //!   creds/…              of the first workspace; those of further ones are in creds/WORKSPACE/
 //! ```
 //!
@@ -42,9 +44,11 @@ mod identity;
 mod jwt;
 mod server;
 mod state;
+mod tls;
 
 pub use bus_schema::Secret;
-pub use command_key::CommandKey;
+pub use command_key::{CommandKey, command_chain};
 pub use error::IdentityError;
 pub use identity::{ACCOUNT_UPDATE_SUBJECT, AccountUpdate, Credentials, HUB_NAME, Identity, READER_NAME};
 pub use server::ServerConfig;
+pub use tls::{RENEW_BEFORE_S, TlsFiles};

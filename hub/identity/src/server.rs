@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::tls::TlsFiles;
+
 /// Where a server listens and keeps its things.
 #[derive(Clone, Debug)]
 pub struct ServerConfig<'a> {
@@ -16,6 +18,8 @@ pub struct ServerConfig<'a> {
     pub ports_dir: Option<&'a Path>,
     /// File for the server's log; it goes to stderr if absent.
     pub log_file: Option<&'a Path>,
+    /// Certificates: with them no client gets in without TLS.
+    pub tls: Option<&'a TlsFiles>,
 }
 
 impl ServerConfig<'_> {
@@ -39,6 +43,10 @@ impl ServerConfig<'_> {
             line("logfile_max_num", "2");
         }
         line("max_payload", "1MB");
+        if let Some(tls) = self.tls {
+            let file = |path: &Path| quoted(&path.to_string_lossy());
+            line("tls", &format!("{{ cert_file: {}, key_file: {}, timeout: 5 }}", file(&tls.cert), file(&tls.key)));
+        }
         // How much a power cut can take, in time. Nodes keep what they published for longer than this.
         let store = quoted(&self.store_dir.to_string_lossy());
         line("jetstream", &format!("{{ store_dir: {store}, sync_interval: \"10s\" }}"));
@@ -76,6 +84,7 @@ mod tests {
             store_dir: Path::new("/a \"b\"/js"),
             ports_dir: Some(Path::new("/run")),
             log_file: None,
+            tls: None,
         };
         let text = config.text("JWT", "ASYS", Path::new("/acc"));
         for part in [
@@ -90,6 +99,6 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        assert!(!text.contains("log_file"));
+        assert!(!text.contains("log_file") && !text.contains("tls"));
     }
 }

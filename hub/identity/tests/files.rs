@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bus_schema::{BusRole, NodeId, WorkspaceId};
-use hub_identity::{CommandKey, Identity, IdentityError};
+use hub_identity::{CommandKey, Identity, IdentityError, command_chain};
 
 fn workspace(text: &str) -> WorkspaceId {
     WorkspaceId::new(text).unwrap()
@@ -163,4 +163,52 @@ fn no_secret_is_shown() {
     let other = identity.dir().join("other.nk");
     fs::write(&other, "SUAJ4 not a seed").unwrap();
     assert!(!format!("{:?}", CommandKey::load(&other).unwrap_err()).contains("SUAJ4"));
+}
+
+#[test]
+fn a_new_command_key_is_appointed_by_the_old_one_whose_seed_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("identity");
+    let mut identity = Identity::init(&dir, &WorkspaceId::new("default").unwrap()).unwrap();
+    let first = identity.command_public_key().to_owned();
+    let path = identity.command_key_path();
+    let seed = std::fs::read_to_string(&path).unwrap();
+    let made = identity.rotate_command_key(3_600).unwrap();
+    let second = identity.command_public_key().to_owned();
+    assert_eq!((made.old.as_str(), made.new.as_str()), (first.as_str(), second.as_str()));
+    assert_eq!(made.until.millis_since(made.at), 3_600_000);
+    assert_eq!(CommandKey::load(&path).unwrap().public_key(), second);
+    identity.rotate_command_key(3_600).unwrap();
+    let chain = command_chain(&path).unwrap();
+    assert_eq!(chain.len(), 2);
+    assert_eq!(chain[0], made);
+    assert_eq!(chain[1].old, second);
+    for entry in std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        assert!(!std::fs::read_to_string(&entry).unwrap().contains(seed.trim()), "{entry:?}");
+    }
+    // Broken off after the key was written: the file is right.
+    let key = std::fs::read_to_string(dir.join("identity.json")).unwrap();
+    std::fs::write(dir.join("identity.json"), key.replace(identity.command_public_key(), &second)).unwrap();
+    let again = Identity::init(&dir, &WorkspaceId::new("default").unwrap()).unwrap();
+    assert_eq!(again.command_public_key(), identity.command_public_key());
+}
+
+#[test]
+fn a_node_is_enrolled_once_and_again_when_it_was_revoked() {
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = WorkspaceId::new("default").unwrap();
+    let mut identity = Identity::init(&folder.path().join("identity"), &workspace).unwrap();
+    let n1 = NodeId::new("n1").unwrap();
+    let url = vec!["nats://bus:4222".to_owned()];
+    let token = identity.enrol(&workspace, &n1, url.clone(), None).unwrap();
+    assert_eq!(token.command_keys, [identity.command_public_key()]);
+    assert!(token.creds.expose().contains("USER NKEY SEED"));
+    assert!(!identity.node_creds(&workspace, &n1).exists(), "they are kept nowhere");
+    let again = identity.enrol(&workspace, &n1, url.clone(), None);
+    assert!(matches!(again, Err(IdentityError::Enrolled(_))), "{again:?}");
+    identity.revoke(&workspace, "n1").unwrap();
+    let second = identity.enrol(&workspace, &n1, url.clone(), None).unwrap();
+    assert_ne!(second.creds, token.creds);
+    let reader = NodeId::new("reader").unwrap();
+    assert!(matches!(identity.enrol(&workspace, &reader, url, None), Err(IdentityError::NameTaken { .. })));
 }

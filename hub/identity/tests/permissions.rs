@@ -26,6 +26,7 @@ fn subject(kind: Kind, workspace: &str, node: &str) -> String {
         Kind::Terminal => Subject::Terminal(w, n, s),
         Kind::Command => Subject::Command(w, n),
         Kind::Receipt => Subject::Receipt(w, n, s),
+        Kind::Refusal => Subject::Refusal(w, n),
         Kind::Audit => Subject::Audit(w),
     };
     subject.to_string()

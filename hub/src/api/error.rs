@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bus_schema::RefusalCode;
+use hub_identity::IdentityError;
 use hub_store::StoreError;
 use serde::Serialize;
 
@@ -12,6 +13,7 @@ use crate::agent_providers::AgentProviderError;
 use crate::audit::AuditError;
 use crate::authn::AuthnError;
 use crate::bus::{BusError, CommandError};
+use crate::enrolment::EnrolmentError;
 use crate::journal::JournalError;
 use crate::policy::Role;
 
@@ -239,6 +241,23 @@ impl From<AgentProviderError> for ApiError {
     }
 }
 
+impl From<EnrolmentError> for ApiError {
+    fn from(error: EnrolmentError) -> Self {
+        let conflict = |code: &str| Self::new(StatusCode::CONFLICT, code, error.to_string());
+        match error {
+            EnrolmentError::Off => conflict("enrolmentOff"),
+            EnrolmentError::Name(_) => Self::invalid(error.to_string()),
+            EnrolmentError::Identity(IdentityError::Enrolled(_)) => conflict("enrolledAlready"),
+            EnrolmentError::Identity(IdentityError::NameTaken { .. }) => conflict("nameTaken"),
+            EnrolmentError::Identity(IdentityError::UnknownUser { .. }) => Self::not_found(error.to_string()),
+            EnrolmentError::Identity(_) | EnrolmentError::Token(_) => Self::internal(&error),
+            EnrolmentError::Untold { .. } => Self::away("busAway", error.to_string(), &error),
+            EnrolmentError::Audit(inner) => inner.into(),
+            EnrolmentError::Ending => Self::away("ending", error.to_string(), &error),
+        }
+    }
+}
+
 fn refusal_status(code: &RefusalCode) -> StatusCode {
     match code {
         RefusalCode::UnknownSession => StatusCode::NOT_FOUND,
@@ -248,6 +267,7 @@ fn refusal_status(code: &RefusalCode) -> StatusCode {
         RefusalCode::Expired
         | RefusalCode::NotForMe
         | RefusalCode::BadSignature
+        | RefusalCode::Replayed
         | RefusalCode::Busy
         | RefusalCode::ProviderFailed
         | RefusalCode::Deadline

@@ -67,6 +67,9 @@ impl Bus {
         headers.insert(header::SCHEMA, SCHEMA_VERSION.to_string().as_str());
         headers.insert(header::REQUEST_ID, request_id);
         headers.insert(header::KEY, self.inner.signer.public_key().as_str());
+        if self.has_key_chain() {
+            headers.insert(header::KEY_CHAIN, self.inner.key_chain.as_str());
+        }
         headers.insert(header::SIGNATURE, URL_SAFE_NO_PAD.encode(signature).as_str());
         let request = Request::new()
             .payload(payload.into())

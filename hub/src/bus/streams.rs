@@ -52,6 +52,8 @@ pub enum StreamName {
     Messages,
     /// Terminal output.
     Terminal,
+    /// Commands that nodes did not obey.
+    Refusals,
     /// The audit log.
     Audit,
     /// The hub's own records.
@@ -65,6 +67,7 @@ impl StreamName {
             StreamName::State => spec::STATE.name,
             StreamName::Messages => spec::MESSAGES.name,
             StreamName::Terminal => spec::TERMINAL.name,
+            StreamName::Refusals => spec::REFUSALS.name,
             StreamName::Audit => spec::AUDIT.name,
             StreamName::Journal => JOURNAL_STREAM,
         }
@@ -72,8 +75,8 @@ impl StreamName {
 
     /// The stream of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        use StreamName::{Audit, Journal, Messages, State, Terminal};
-        [State, Messages, Terminal, Audit, Journal].into_iter().find(|s| s.as_str() == name)
+        use StreamName::{Audit, Journal, Messages, Refusals, State, Terminal};
+        [State, Messages, Terminal, Refusals, Audit, Journal].into_iter().find(|s| s.as_str() == name)
     }
 }
 
@@ -134,7 +137,11 @@ impl Bus {
     pub(super) fn context(&self, stream: StreamName) -> &async_nats::jetstream::Context {
         match stream {
             StreamName::Journal => &self.inner.journal,
-            StreamName::State | StreamName::Messages | StreamName::Terminal | StreamName::Audit => &self.inner.streams,
+            StreamName::State
+            | StreamName::Messages
+            | StreamName::Terminal
+            | StreamName::Refusals
+            | StreamName::Audit => &self.inner.streams,
         }
     }
 

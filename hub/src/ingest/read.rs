@@ -128,7 +128,11 @@ pub fn read(stored: &Stored) -> Result<Said, Unreadable> {
             same_place(&workspace, &node, &state.workspace, &state.node)?;
             Ok(Said::Node(Box::new(state)))
         }
-        Subject::Delta(..) | Subject::Terminal(..) | Subject::Command(..) | Subject::Audit(_) => Err(Unreadable::Kind),
+        Subject::Delta(..)
+        | Subject::Terminal(..)
+        | Subject::Command(..)
+        | Subject::Refusal(..)
+        | Subject::Audit(_) => Err(Unreadable::Kind),
     }
 }
 

@@ -72,6 +72,13 @@ impl Fleet {
         before != online
     }
 
+    /// Takes a node as gone, until it is heard of again; true if it was there.
+    pub fn part(&mut self, id: &NodeId) -> bool {
+        let Some(node) = self.nodes.get_mut(id) else { return false };
+        node.state.status = NodeStatus::Leaving;
+        std::mem::replace(&mut node.online, false)
+    }
+
     /// The nodes whose presence has changed with the passing of time.
     pub fn tick(&mut self, now: Timestamp) -> Vec<NodeId> {
         let mut changed = vec![];
@@ -182,6 +189,9 @@ mod tests {
         assert!(!fleet.session(&ended).unwrap().stale, "what has ended is not stale");
         assert!(fleet.take_node(node("up"), at(40_000), at(40_000)));
         assert!(!fleet.session(&id).unwrap().stale);
+        assert!(fleet.part(&NodeId::new("n1").unwrap()) && fleet.session(&id).unwrap().stale);
+        assert!(fleet.tick(at(40_500)).is_empty(), "it stays away");
+        assert!(fleet.take_node(node("up"), at(40_600), at(40_600)), "until it is heard of again");
         assert!(fleet.take_node(node("leaving"), at(41_000), at(41_000)));
         assert!(fleet.session(&id).unwrap().stale);
     }

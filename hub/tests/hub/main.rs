@@ -4,6 +4,7 @@
 
 mod agent_providers;
 mod answer;
+mod nodes;
 mod resume;
 mod support;
 

@@ -26,6 +26,10 @@ pub struct Stack {
     pub hub: Option<Process>,
     pub dir: tempfile::TempDir,
     pub memtable_bytes: u64,
+    /// Further lines under `[nats]`.
+    pub nats_lines: String,
+    /// Further lines under `[hub]`.
+    pub hub_lines: String,
     http: reqwest::Client,
 }
 
@@ -34,12 +38,33 @@ impl Stack {
         Self::start_with(16 * 1024 * 1024).await
     }
 
-    pub async fn start_with(memtable_bytes: u64) -> Self {
-        let nats = NatsServer::start().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let mut stack = Self { nats, hub: None, dir, memtable_bytes, http: reqwest::Client::new() };
+    /// A hub that may let nodes in.
+    pub async fn start_with_identity() -> Self {
+        let mut stack = Self::start().await;
+        stack.stop_hub();
+        let dir = stack.nats.identity().identity().dir().to_owned();
+        stack.nats_lines = format!("identity = {dir:?}\n");
         stack.start_hub().await;
         stack
+    }
+
+    pub async fn start_with(memtable_bytes: u64) -> Self {
+        let mut stack = Self { memtable_bytes, ..Self::idle(NatsServer::start().unwrap()) };
+        stack.start_hub().await;
+        stack
+    }
+
+    /// Everything but a hub that runs.
+    pub fn idle(nats: NatsServer) -> Self {
+        Self {
+            nats,
+            hub: None,
+            dir: tempfile::tempdir().unwrap(),
+            memtable_bytes: 16 * 1024 * 1024,
+            nats_lines: String::new(),
+            hub_lines: String::new(),
+            http: reqwest::Client::new(),
+        }
     }
 
     fn write_config(&mut self) -> PathBuf {
@@ -51,13 +76,15 @@ impl Stack {
         let url = self.nats.url();
         let identity = self.nats.identity();
         let config = format!(
-            "[hub]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"hub\"\nbootstrap_users = \"users.json\"\n\
+            "[hub]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"hub\"\nbootstrap_users = \"users.json\"\n{}\
              [nats]\nurl = \"{url}\"\ncreds = {:?}\njournal_creds = {:?}\ncommand_key = {:?}\n\
-             messages_max_bytes = 268435456\nterminal_max_bytes = 268435456\n\
+             messages_max_bytes = 268435456\nterminal_max_bytes = 268435456\n{}\
              [store]\nmemtable_bytes = {}\n",
+            self.hub_lines,
             identity.hub_creds(),
             identity.identity().journal_creds(),
             identity.identity().command_key_path(),
+            self.nats_lines,
             self.memtable_bytes,
         );
         let path = self.dir.path().join("hub.toml");
@@ -98,7 +125,7 @@ impl Stack {
         self.hub = None;
     }
 
-    fn url_if_known(&self) -> Option<String> {
+    pub fn url_if_known(&self) -> Option<String> {
         let text = std::fs::read(self.dir.path().join("hub/listen.json")).ok()?;
         Some(serde_json::from_slice::<Value>(&text).ok()?["url"].as_str()?.to_owned())
     }
@@ -116,11 +143,7 @@ impl Stack {
     }
 
     pub async fn node(&mut self, name: &str) -> Node {
-        let bus = self.nats.node(name).await.unwrap();
-        let (name, key) = (NodeId::new(name).unwrap(), Arc::new(XKey::new()));
-        let node = Node { bus, name, commands: Arc::default(), key, settings_rev: Arc::default() };
-        node.state("up").await;
-        node
+        Node::of(self.nats.node(name).await.unwrap(), name).await
     }
 
     /// Waits until the hub knows a node.
@@ -157,6 +180,14 @@ pub fn unseal<T: serde::de::DeserializeOwned>(key: &XKey, sealed: &[u8]) -> T {
 }
 
 impl Node {
+    /// A node with that connection, which tells that it is there.
+    pub async fn of(bus: Bus, name: &str) -> Self {
+        let (name, key) = (NodeId::new(name).unwrap(), Arc::new(XKey::new()));
+        let node = Self { bus, name, commands: Arc::default(), key, settings_rev: Arc::default() };
+        node.state("up").await;
+        node
+    }
+
     pub async fn publish_raw(&self, subject: String, id: Option<String>, payload: Vec<u8>) {
         let mut headers = HeaderMap::new();
         headers.insert("Content-Type", "application/msgpack");

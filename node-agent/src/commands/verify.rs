@@ -5,13 +5,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bus_schema::{
-    Command, CommandId, DecodeError, NodeId, Refusal, RefusalCode, Subject, Timestamp, WorkspaceId, signed_bytes,
-};
-use nkeys::KeyPair;
+use bus_schema::{Command, DecodeError, NodeId, Refusal, RefusalCode, Subject, Timestamp, WorkspaceId, signed_bytes};
+
+use super::trust::Trust;
 
 /// How far the clocks of hub and node may be apart.
-const CLOCK_SKEW_MS: i64 = 30_000;
+pub const CLOCK_SKEW_MS: i64 = 30_000;
 /// Longest validity of a command: so long its id is remembered.
 pub const MAX_VALIDITY_MS: u64 = 3_600_000;
 
@@ -19,7 +18,6 @@ pub const MAX_VALIDITY_MS: u64 = 3_600_000;
 pub struct Verifier {
     workspace: WorkspaceId,
     node: NodeId,
-    keys: Vec<(String, KeyPair)>,
 }
 
 /// The headers that matter.
@@ -36,17 +34,16 @@ pub struct Signed<'a> {
 /// A command that is not obeyed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rejected {
-    /// Which, as far as that can be read.
-    pub command_id: Option<CommandId>,
+    /// What it says, as far as that can be read. Nothing of it is proven.
+    pub command: Option<Box<Command>>,
     /// Why not.
     pub refusal: Refusal,
 }
 
 impl Verifier {
-    /// A verifier for this node, which trusts these public keys. Those that are none are left out.
-    pub fn new(workspace: WorkspaceId, node: NodeId, keys: &[String]) -> Self {
-        let read = |key: &String| KeyPair::from_public_key(key).ok().map(|pair| (key.clone(), pair));
-        Self { workspace, node, keys: keys.iter().filter_map(read).collect() }
+    /// A verifier for this node.
+    pub fn new(workspace: WorkspaceId, node: NodeId) -> Self {
+        Self { workspace, node }
     }
 
     /// The subject of our commands.
@@ -54,21 +51,26 @@ impl Verifier {
         Subject::Command(self.workspace.clone(), self.node.clone())
     }
 
-    /// The command, if it is to be obeyed.
+    /// The command, if it is to be obeyed. Whether it came before is not looked at here.
     ///
     /// # Errors
     /// [`Rejected`] with the refusal for the sender.
-    pub fn verify(&self, signed: Signed<'_>, payload: &[u8], now: Timestamp) -> Result<Command, Rejected> {
+    pub fn verify(
+        &self,
+        trust: &Trust,
+        signed: Signed<'_>,
+        payload: &[u8],
+        now: Timestamp,
+    ) -> Result<Command, Rejected> {
         let read: Result<Command, DecodeError> = bus_schema::decode(payload, signed.schema);
-        let command_id = read.as_ref().ok().map(|command| command.command_id.clone());
-        let reject =
-            |code, text: String| Rejected { command_id: command_id.clone(), refusal: Refusal::new(code, text) };
+        let said = read.as_ref().ok().cloned().map(Box::new);
+        let reject = |code, text: String| Rejected { command: said.clone(), refusal: Refusal::new(code, text) };
         let bad = |text: &str| reject(RefusalCode::BadSignature, text.into());
 
         let (Some(key), Some(signature)) = (signed.key, signed.signature) else {
             return Err(bad("the command is not signed"));
         };
-        let Some((_, key)) = self.keys.iter().find(|(known, _)| known == key) else {
+        let Some(key) = trust.key(key, now) else {
             return Err(bad("the command is signed with a key that this node does not trust"));
         };
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| bad("the signature is not base64url"))?;
@@ -121,7 +123,8 @@ pub fn keep_until(command: &Command) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use bus_schema::{Action, Operator, SessionId, UserId};
+    use bus_schema::{Action, CommandId, Operator, SessionId, UserId};
+    use nkeys::KeyPair;
 
     use super::*;
 
@@ -153,13 +156,16 @@ mod tests {
     struct Case {
         key: KeyPair,
         verifier: Verifier,
+        trust: Trust,
     }
 
     impl Case {
         fn new() -> Self {
             let key = KeyPair::new_service();
             let (workspace, node) = (WorkspaceId::new("w").unwrap(), NodeId::new("n1").unwrap());
-            Self { verifier: Verifier::new(workspace, node, &[key.public_key()]), key }
+            let folder = tempfile::tempdir().unwrap();
+            let trust = Trust::open(&folder.path().join("trusted-keys"), &[key.public_key()]).unwrap();
+            Self { verifier: Verifier::new(workspace, node), key, trust }
         }
 
         fn sign(&self, subject: &Subject, payload: &[u8]) -> String {
@@ -172,7 +178,7 @@ mod tests {
             let subject = Subject::Command(command.workspace.clone(), command.node.clone());
             let (key, signature) = (self.key.public_key(), self.sign(&subject, &payload));
             let signed = Signed { key: Some(&key), signature: Some(&signature), schema: None };
-            self.verifier.verify(signed, &payload, Timestamp::from_millis(now)).map_err(|r| r.refusal.code)
+            self.verifier.verify(&self.trust, signed, &payload, Timestamp::from_millis(now)).map_err(|r| r.refusal.code)
         }
     }
 
@@ -198,7 +204,7 @@ mod tests {
             (Some(key.as_str()), Some(signature.as_str()), &altered),
         ] {
             let signed = Signed { key, signature, schema: None };
-            let rejected = case.verifier.verify(signed, payload, Timestamp::from_millis(NOW)).unwrap_err();
+            let rejected = case.verifier.verify(&case.trust, signed, payload, Timestamp::from_millis(NOW)).unwrap_err();
             assert_eq!(rejected.refusal.code, RefusalCode::BadSignature, "{:?}", rejected.refusal);
         }
     }
@@ -211,9 +217,9 @@ mod tests {
         let payload = bus_schema::encode(&foreign).unwrap();
         let (key, signature) = (case.key.public_key(), case.sign(&case.verifier.subject(), &payload));
         let signed = Signed { key: Some(&key), signature: Some(&signature), schema: None };
-        let rejected = case.verifier.verify(signed, &payload, Timestamp::from_millis(NOW)).unwrap_err();
+        let rejected = case.verifier.verify(&case.trust, signed, &payload, Timestamp::from_millis(NOW)).unwrap_err();
         assert_eq!(rejected.refusal.code, RefusalCode::NotForMe);
-        assert_eq!(rejected.command_id, Some(CommandId::new("c1").unwrap()));
+        assert_eq!(rejected.command.unwrap().command_id, CommandId::new("c1").unwrap());
     }
 
     #[test]
@@ -235,8 +241,8 @@ mod tests {
         for payload in [&b"\xc1garbage"[..], b"", b"{\"json\": true}"] {
             let (key, signature) = (case.key.public_key(), case.sign(&case.verifier.subject(), payload));
             let signed = Signed { key: Some(&key), signature: Some(&signature), schema: None };
-            let rejected = case.verifier.verify(signed, payload, Timestamp::from_millis(NOW)).unwrap_err();
-            assert_eq!((rejected.refusal.code, rejected.command_id), (RefusalCode::Invalid, None));
+            let rejected = case.verifier.verify(&case.trust, signed, payload, Timestamp::from_millis(NOW)).unwrap_err();
+            assert_eq!((rejected.refusal.code, rejected.command), (RefusalCode::Invalid, None));
         }
     }
 }

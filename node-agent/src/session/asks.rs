@@ -116,7 +116,9 @@ impl Task {
     pub(super) async fn asked(&mut self, ask: Ask) -> Result<(), SessionError> {
         let Ask { verb, by, reply } = ask;
         let needs = match &verb {
-            Verb::Spawn(_) | Verb::DeliveryState(..) | Verb::Configure(_) | Verb::TestConnection(_) => None,
+            Verb::Spawn(_) | Verb::DeliveryState(..) | Verb::Configure(_) | Verb::TestConnection(_) | Verb::Trust => {
+                None
+            }
             Verb::Answer(..) => Some(Capability::Approve),
             Verb::Inject { .. } => Some(Capability::Inject),
             Verb::Pause(_) => Some(Capability::Pause),
@@ -192,7 +194,7 @@ impl Task {
                     Done::Answered(within(ACT_DEADLINE, "answering the request", call).await, reply)
                 }));
             }
-            Verb::Configure(_) | Verb::TestConnection(_) => answer(reply, not_of_a_session()),
+            Verb::Configure(_) | Verb::TestConnection(_) | Verb::Trust => answer(reply, not_of_a_session()),
             Verb::TerminalSnapshot(_) => {
                 let (provider, id) = (self.provider.clone(), self.id.clone());
                 self.ops.push(Box::pin(async move {

@@ -2,10 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use bus_schema::{Action, Command, NodeId, Outcome, RefusalCode, Role, Subject, encode};
+use async_nats::jetstream;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bus_schema::jetstream::REFUSALS;
+use bus_schema::{
+    Action, Command, KeySuccession, NodeId, Outcome, RefusalCode, RefusedCommand, Role, Subject, decode, encode, header,
+};
 use nkeys::KeyPair;
+use testkit::wait_until;
 
-use crate::harness::{Mesh, SOON, echo, new_session_id, now, sign, workspace};
+use crate::harness::{Mesh, SOON, ada, echo, make_stream, new_session_id, now, sign, workspace};
 
 #[tokio::test]
 async fn only_signed_timely_commands_for_this_node_are_carried_out() {
@@ -57,6 +64,138 @@ async fn only_signed_timely_commands_for_this_node_are_carried_out() {
     assert_eq!(said, ["may be said", "may be said"]);
 }
 
+/// The same command, written anew.
+fn again(command: &Command) -> Command {
+    let later = command.expires_at.plus_millis(1 + now().millis_since(command.issued_at).cast_signed());
+    Command { expires_at: later, ..command.clone() }
+}
+
+/// What the node has told of commands that it did not obey.
+async fn told(mesh: &Mesh, count: usize) -> Vec<RefusedCommand> {
+    wait_until("the refusals are on the bus", SOON, async || {
+        let all = mesh.read(&REFUSALS, "mosaic.v1.default.n1.refusal").await;
+        let all: Vec<RefusedCommand> = all.iter().map(|payload| decode(payload, None).unwrap()).collect();
+        if all.len() >= count { Ok(all) } else { Err(all) }
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_replayed_command_is_refused_also_by_the_next_node_agent_and_told() {
+    let mut mesh = Mesh::start(&echo("talk", &[])).await;
+    let id = mesh.spawn("talk").await;
+    let (inject, look) = (mesh.inject_of(&id, "once"), mesh.command(Action::TerminalSnapshot, Some(id.clone())));
+    for command in [&inject, &look] {
+        mesh.must(command.clone()).await;
+        assert_eq!(mesh.ask(command.clone()).await.unwrap().refusal.unwrap().code, RefusalCode::Replayed);
+    }
+    mesh.kill_node();
+    mesh.start_node();
+    mesh.wait_for_node().await;
+    for command in [&inject, &look] {
+        assert_eq!(mesh.ask(command.clone()).await.unwrap().refusal.unwrap().code, RefusalCode::Replayed);
+    }
+    mesh.must(mesh.inject_of(&id, "last")).await;
+    let messages = mesh.wait_for_messages(&id, 4).await;
+    assert_eq!(messages.iter().filter(|m| m.role == Role::Operator && m.content == "once").count(), 1);
+    let told = told(&mesh, 4).await;
+    assert!(told.iter().all(|refused| refused.refusal.code == RefusalCode::Replayed), "{told:?}");
+    let first = &told[0];
+    assert_eq!((first.command_id.as_ref(), first.action.as_ref()), (Some(&inject.command_id), Some(&Action::Inject)));
+    assert_eq!((first.operator.as_ref().unwrap(), first.key.as_deref()), (&ada(), Some(&*mesh.key.public_key())));
+}
+
+#[tokio::test]
+async fn what_the_server_delivers_by_a_trick_is_refused_and_told() {
+    let mut mesh = Mesh::start(&echo("talk", &[])).await;
+    // Another node may name any reply subject: the server sends its acknowledgement there, and so to a service.
+    let other = mesh.server.node("n2").await.unwrap();
+    let subject = Subject::Message(workspace(), NodeId::new("n2").unwrap(), new_session_id()).to_string();
+    let command = Subject::Command(workspace(), NodeId::new("n1").unwrap()).to_string();
+    other.client.publish_with_reply(subject, command, "x".into()).await.unwrap();
+    let told = told(&mesh, 1).await;
+    assert_eq!((&told[0].refusal.code, told[0].key.as_ref()), (&RefusalCode::Invalid, None), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_flood_of_bad_commands_is_told_in_part_and_counted_whole() {
+    let mesh = Mesh::start("").await;
+    let bad = encode(&mesh.command(Action::Kill, Some(new_session_id()))).unwrap();
+    for _ in 0..100 {
+        let reply = mesh.send(bad.clone(), Default::default()).await.unwrap();
+        assert_eq!(reply.refusal.unwrap().code, RefusalCode::BadSignature);
+    }
+    let all = wait_until("all are told or counted", SOON, async || {
+        let told = told(&mesh, 1).await;
+        let sum: u64 = told.iter().map(|refused| 1 + refused.untold).sum();
+        if sum == 100 { Ok(told) } else { Err(sum) }
+    });
+    assert!(all.await.unwrap().len() < 40);
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_although_node_and_bus_are_killed() {
+    let mut mesh = Mesh::start("").await;
+    let bad = encode(&mesh.command(Action::Kill, Some(new_session_id()))).unwrap();
+    let pid = mesh.server.pid().unwrap();
+    // The stream cannot take it now: it stays on the node's disk.
+    jetstream::new(mesh.hub.client.clone()).delete_stream(REFUSALS.name).await.unwrap();
+    mesh.send(bad, Default::default()).await.unwrap();
+    wait_until("it is on disk", SOON, async || {
+        let kept = std::fs::read(mesh.folder.path().join("data/refusals")).unwrap_or_default();
+        kept.windows(12).any(|w| w == b"badSignature")
+    })
+    .await
+    .unwrap();
+    mesh.kill_node();
+    mesh.server.kill9();
+    mesh.server.restart().unwrap();
+    assert_ne!(mesh.server.pid(), Some(pid));
+    let hub = mesh.server.hub().await.unwrap();
+    make_stream(&hub, &REFUSALS).await;
+    mesh.start_node();
+    assert_eq!(told(&mesh, 1).await[0].refusal.code, RefusalCode::BadSignature);
+}
+
+#[tokio::test]
+async fn a_new_command_key_is_learned_from_the_old_one_and_outlives_it() {
+    let mut mesh = Mesh::start("").await;
+    let (old, new) = (mesh.key.clone(), KeyPair::new_service());
+    let mut statement = KeySuccession {
+        old: old.public_key(),
+        new: new.public_key(),
+        at: now(),
+        until: now().plus_millis(1),
+        signature: String::new(),
+    };
+    statement.signature = URL_SAFE_NO_PAD.encode(old.sign(&statement.signed_bytes()).unwrap());
+    let by = async |mesh: &Mesh, key: &KeyPair, chain: Option<&KeySuccession>| {
+        let payload = encode(&mesh.command(Action::Trust, None)).unwrap();
+        let mut headers = sign(key, &Subject::Command(workspace(), NodeId::new("n1").unwrap()), &payload);
+        if let Some(chain) = chain {
+            headers.insert(header::KEY_CHAIN, chain.to_string());
+        }
+        mesh.send(payload, headers).await.unwrap().refusal.map(|refusal| refusal.code)
+    };
+    assert_eq!(by(&mesh, &new, None).await, Some(RefusalCode::BadSignature));
+    let forged = KeySuccession { signature: "c2lnbmF0dXJl".into(), ..statement.clone() };
+    assert_eq!(by(&mesh, &new, Some(&forged)).await, Some(RefusalCode::BadSignature));
+    assert_eq!(by(&mesh, &new, Some(&statement)).await, None);
+    assert_eq!(by(&mesh, &new, None).await, None);
+    assert_eq!(by(&mesh, &old, None).await, Some(RefusalCode::BadSignature), "its time is over");
+    mesh.kill_node();
+    mesh.start_node();
+    wait_until("the node is back, and tells whom it obeys", SOON, async || {
+        let state = mesh.node_state().await.ok_or(vec![])?;
+        if state.command_keys == [new.public_key()] { Ok(()) } else { Err(state.command_keys) }
+    })
+    .await
+    .unwrap();
+    assert_eq!(by(&mesh, &new, None).await, None);
+    assert_eq!(by(&mesh, &old, None).await, Some(RefusalCode::BadSignature), "though it is in the configuration");
+}
+
 #[tokio::test]
 async fn a_repeated_command_is_carried_out_once_and_answered_the_same() {
     let mut mesh = Mesh::start(&(echo("talk", &[]) + &echo("slow", &["delay-ms=800"]))).await;
@@ -66,13 +205,13 @@ async fn a_repeated_command_is_carried_out_once_and_answered_the_same() {
     let mut first = vec![];
     for command in [&inject, &input] {
         let reply = mesh.must(command.clone()).await;
-        assert_eq!(mesh.must(command.clone()).await, reply);
+        assert_eq!(mesh.must(again(command)).await, reply);
         first.push(reply);
     }
     // Two at the same time, of a command that takes its time.
     let slow = mesh.spawn("slow").await;
     let pause = mesh.command(Action::Pause, Some(slow));
-    let (one, two) = tokio::join!(mesh.must(pause.clone()), mesh.must(pause.clone()));
+    let (one, two) = tokio::join!(mesh.must(pause.clone()), mesh.must(again(&pause)));
     assert_eq!(one, two);
 
     // Also after the node agent was killed.
@@ -80,8 +219,8 @@ async fn a_repeated_command_is_carried_out_once_and_answered_the_same() {
     mesh.kill_node();
     mesh.start_node();
     mesh.wait_for_node().await;
-    assert_eq!(mesh.must(inject).await, first[0]);
-    assert_eq!(mesh.must(input).await, first[1]);
+    assert_eq!(mesh.must(again(&inject)).await, first[0]);
+    assert_eq!(mesh.must(again(&input)).await, first[1]);
     let snapshot = mesh.must(mesh.command(Action::TerminalSnapshot, Some(id.clone()))).await.snapshot.unwrap();
     assert_eq!(snapshot.data, b"key");
     mesh.must(mesh.inject_of(&id, "last")).await;

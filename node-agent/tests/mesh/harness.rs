@@ -316,23 +316,27 @@ pub fn sign(key: &KeyPair, subject: &Subject, payload: &[u8]) -> HeaderMap {
 }
 
 pub async fn make_streams(hub: &Bus) {
-    let context = jetstream::new(hub.client.clone());
     for spec in STREAMS {
-        let config = jetstream::stream::Config {
-            name: spec.name.into(),
-            subjects: spec.subjects(),
-            max_messages_per_subject: spec.max_messages_per_subject,
-            max_age: Duration::from_secs(spec.max_age_s),
-            max_bytes: spec.max_bytes,
-            duplicate_window: Duration::from_secs(spec.duplicate_window_s),
-            allow_direct: true,
-            republish: Some(jetstream::stream::Republish {
-                source: republish_source(),
-                destination: republish_destination(),
-                headers_only: false,
-            }),
-            ..Default::default()
-        };
-        context.create_stream(config).await.unwrap();
+        make_stream(hub, spec).await;
     }
+}
+
+pub async fn make_stream(hub: &Bus, spec: &StreamSpec) {
+    let context = jetstream::new(hub.client.clone());
+    let config = jetstream::stream::Config {
+        name: spec.name.into(),
+        subjects: spec.subjects(),
+        max_messages_per_subject: spec.max_messages_per_subject,
+        max_age: Duration::from_secs(spec.max_age_s),
+        max_bytes: spec.max_bytes,
+        duplicate_window: Duration::from_secs(spec.duplicate_window_s),
+        allow_direct: true,
+        republish: Some(jetstream::stream::Republish {
+            source: republish_source(),
+            destination: republish_destination(),
+            headers_only: false,
+        }),
+        ..Default::default()
+    };
+    context.create_stream(config).await.unwrap();
 }

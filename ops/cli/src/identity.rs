@@ -9,18 +9,32 @@ use clap::{Args, Subcommand};
 use hub_identity::{Identity, ServerConfig};
 use serde_json::json;
 
+use crate::servers;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Makes an identity with its first workspace, or what of it is missing. Asked again, it changes nothing.
     Init(Init),
-    /// Adds a workspace. Servers that run learn of it when a hub starts, or when they start again.
+    /// Adds a workspace: an account of its own on the bus, which sees nothing of the others, with credentials for its
+    /// hub and its reader. Servers that run learn of it by `push`, when a hub starts, or when they start again.
+    ///
+    /// One hub serves one workspace: give it `creds/NAME/hub.creds` and `workspace = "NAME"`.
     AddWorkspace(Place),
+    /// Tells running servers all accounts, as a hub does when it starts.
+    Push(Push),
+    /// Puts a new command key in the place of the one there is. Start every hub again afterwards.
+    ///
+    /// The old key signs the statement that the new one takes its place, and is gone. Nodes learn the new key from the
+    /// first command that they get, also if they were away for long; until the overlap is over they obey both.
+    RotateCommandKey(Rotate),
+    /// Makes certificates for TLS on the bus, or what of them is missing, and prints where they are.
+    Tls(Tls),
     /// Makes the credentials file of a node and prints its path. Asked again, it gives the same file.
     AddNode(AddNode),
     /// Prints new credentials for one more reader. They are not kept.
     AddReader(AddReader),
     /// Prints the configuration of a NATS server of this mesh.
-    ServerConfig(Server),
+    ServerConfig(ServerOptions),
 }
 
 /// Which identity and which workspace of it.
@@ -28,10 +42,47 @@ pub(crate) enum Command {
 pub(crate) struct Place {
     /// Folder of the identity.
     #[arg(long, env = "MOSAIC_IDENTITY", value_name = "DIR", default_value = "identity")]
-    dir: PathBuf,
+    pub dir: PathBuf,
     /// Workspace.
     #[arg(long, env = "MOSAIC_WORKSPACE", default_value = "default")]
-    workspace: WorkspaceId,
+    pub workspace: WorkspaceId,
+}
+
+/// A server to be told.
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// Address of a running server.
+    #[arg(long, env = "MOSAIC_NATS_URL", default_value = "nats://127.0.0.1:4222")]
+    pub url: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rotate {
+    #[command(flatten)]
+    place: Place,
+    /// How long the old key counts beside the new one, in hours: until every hub was started again.
+    #[arg(long, default_value_t = 24, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(0..=8760))]
+    overlap_h: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tls {
+    #[command(flatten)]
+    place: Place,
+    /// Name or address under which clients reach the servers, beside this machine's own; may be repeated.
+    #[arg(long = "name", value_name = "HOST")]
+    names: Vec<String>,
+    /// Print the paths as one line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -60,9 +111,12 @@ pub(crate) struct AddReader {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Server {
+pub(crate) struct ServerOptions {
     #[command(flatten)]
     place: Place,
+    /// Take nobody without TLS; see `mosaic identity tls`.
+    #[arg(long)]
+    tls: bool,
     /// Address and port; port -1 is any free one.
     #[arg(long, default_value = "127.0.0.1:4222", allow_hyphen_values = true)]
     listen: String,
@@ -99,15 +153,42 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             let credentials = Identity::open(&place.dir)?.issue(&place.workspace, BusRole::Reader, &name)?;
             print(credentials.text.expose().trim_end())
         }
+        Command::Push(Push { place, server }) => {
+            let identity = Identity::open(&place.dir)?;
+            let updates = identity.account_updates()?;
+            servers::tell(&identity, &server, &updates)?;
+            print(&format!("{} knows {} accounts", server.url, updates.len()))
+        }
+        Command::RotateCommandKey(Rotate { place, overlap_h }) => {
+            let mut identity = Identity::open(&place.dir)?;
+            let made = identity.rotate_command_key(overlap_h.saturating_mul(3_600))?;
+            print(&format!(
+                "the command key is now {}; start every hub again. {} counts until {}",
+                made.new, made.old, made.until
+            ))
+        }
+        Command::Tls(Tls { place, names, json }) => {
+            let made = Identity::open(&place.dir)?.tls(&names)?;
+            let line = json!({"ca": made.ca, "cert": made.cert, "key": made.key});
+            let (ca, cert) = (made.ca.display(), made.cert.display());
+            print(&if json { line.to_string() } else { format!("clients trust {ca}\nservers show {cert}") })
+        }
         Command::ServerConfig(server) => {
+            let identity = Identity::open(&server.place.dir)?;
+            let tls = identity.tls_files();
+            anyhow::ensure!(
+                tls.is_some() || !server.tls,
+                "there are no certificates; make them with `mosaic identity tls`"
+            );
             let config = ServerConfig {
                 name: &server.name,
                 listen: &server.listen,
                 store_dir: &std::path::absolute(&server.store).context("the store's folder")?,
                 ports_dir: server.ports_dir.as_deref(),
                 log_file: server.log_file.as_deref(),
+                tls: tls.as_ref().filter(|_| server.tls),
             };
-            print(Identity::open(&server.place.dir)?.server_config(&config)?.trim_end())
+            print(identity.server_config(&config)?.trim_end())
         }
     }
 }
@@ -139,6 +220,6 @@ fn report(identity: &Identity) -> anyhow::Result<()> {
     print(&lines.join("\n"))
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{text}").context("write to stdout")
 }

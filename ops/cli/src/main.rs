@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mosaic decode` | one MessagePack payload on stdin → one JSON line on stdout; made for `nats sub --translate` |
 //! | `mosaic tail` | watches the mesh with a reader's credentials, without the NATS command line |
+//! | `mosaic node …` | lets nodes in and shuts them out |
 //! | `mosaic identity …` | makes and extends the NATS identity of a mesh |
 //!
 //! Laws:
@@ -15,7 +16,9 @@ mod decode;
 mod escape;
 mod identity;
 mod json;
+mod node;
 mod render;
+mod servers;
 mod tail;
 
 use std::io::Write;
@@ -39,6 +42,9 @@ enum Command {
     Decode,
     /// Watches what happens in a workspace.
     Tail(tail::Arguments),
+    /// Lets nodes in and shuts them out.
+    #[command(subcommand)]
+    Node(node::Command),
     /// Makes and extends the NATS identity of a mesh.
     #[command(subcommand)]
     Identity(identity::Command),
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Decode => return decode::run(),
         Command::Tail(arguments) => tail::run(arguments),
+        Command::Node(command) => node::run(command),
         Command::Identity(command) => identity::run(command),
     };
     match done {

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use bus_schema::{
-    AuditRow, Delta, Kind, Message, MessageKind, NodeState, NodeStatus, Receipt, Role, Session, SessionId, Subject,
-    Timestamp, decode,
+    AuditRow, Delta, Kind, Message, MessageKind, NodeState, NodeStatus, Receipt, RefusedCommand, Role, Session,
+    SessionId, Subject, Timestamp, decode,
 };
 use chrono::Local;
 
@@ -96,6 +96,13 @@ impl Renderer {
                     node.status, node.version, node.host.hostname, node.load.sessions, node.load.outbox_records
                 );
                 self.assemble(Some(node.timestamp), subject, "node", BLUE, &text)
+            }
+            Kind::Refusal => {
+                let refused: RefusedCommand = decode(payload, None).ok()?;
+                let action = refused.action.map_or_else(|| "a command".into(), |action| action.to_string());
+                let more = if refused.untold > 0 { format!(" (and {} more)", refused.untold) } else { String::new() };
+                let text = format!("did not obey {action}: {}{more}", refused.refusal);
+                self.assemble(Some(refused.refused_at), subject, "refusal", RED, &text)
             }
             Kind::Audit => {
                 let row: AuditRow = decode(payload, None).ok()?;

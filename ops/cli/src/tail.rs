@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     /// Credentials file; without it, that of a stack started here by `cargo xtask up`.
     #[arg(long, env = "MOSAIC_NATS_CREDS", value_name = "FILE")]
     creds: Option<PathBuf>,
+    /// Certificate of the authority of the servers: with it TLS is a must.
+    #[arg(long, env = "MOSAIC_NATS_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Name of the user in the credentials.
     #[arg(long, default_value = "reader")]
     name: String,
@@ -65,9 +68,15 @@ async fn watch(arguments: Arguments) -> anyhow::Result<()> {
         bail!("no credentials at {}: give --creds FILE, such as DIR/identity/creds/reader.creds", creds.display());
     }
     let (tell, mut told) = mpsc::channel(EVENTS);
-    let client = ConnectOptions::with_credentials_file(&creds)
-        .await
-        .with_context(|| format!("read {}", creds.display()))?
+    // Several are built in, and the client asks for the one of the process; whoever came first has chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let options = ConnectOptions::with_credentials_file(&creds).await;
+    let options = options.with_context(|| format!("read {}", creds.display()))?;
+    let options = match &arguments.ca {
+        Some(ca) => options.add_root_certificates(ca.clone()).require_tls(true),
+        None => options,
+    };
+    let client = options
         .name("mosaic tail")
         .custom_inbox_prefix(inbox_prefix(&arguments.name))
         .ping_interval(Duration::from_secs(15))
@@ -88,7 +97,7 @@ async fn watch(arguments: Arguments) -> anyhow::Result<()> {
             // Not for lines: raw bytes of terminals. Commands are between hub and node.
             Kind::Terminal | Kind::Command => continue,
             Kind::Delta => kind.filter(Some(&arguments.workspace), None),
-            Kind::Node | Kind::Session | Kind::Message | Kind::Receipt | Kind::Audit => {
+            Kind::Node | Kind::Session | Kind::Message | Kind::Receipt | Kind::Refusal | Kind::Audit => {
                 kind.live_filter(Some(&arguments.workspace), None)
             }
         };
@@ -133,6 +142,7 @@ fn one(arguments: &Arguments, renderer: &mut Renderer, message: &Message) -> Opt
         | Kind::Terminal
         | Kind::Command
         | Kind::Receipt
+        | Kind::Refusal
         | Kind::Audit => Some(renderer.line(&subject, &message.payload)),
     }
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use bus_schema::jetstream as streams;
-use bus_schema::{Delta, Message, SessionId, Subject, encode};
+use bus_schema::{Delta, JoinToken, Message, SessionId, Subject, encode};
 use serde_json::{Value, json};
-use testkit::{NatsServer, Process, proc, wait_until};
+use testkit::{Bus, NatsServer, Process, proc, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(20);
 const SESSION: &str = "01JD8Z2V9Q0000000000ABCDEF";
@@ -20,7 +20,7 @@ const OTHER: &str = "01JD8Z2V9Q0000000000GHJKMN";
 
 fn mosaic() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mosaic"));
-    for name in ["MOSAIC_WORKSPACE", "MOSAIC_IDENTITY", "MOSAIC_NATS_URL", "MOSAIC_NATS_CREDS"] {
+    for name in ["MOSAIC_WORKSPACE", "MOSAIC_IDENTITY", "MOSAIC_NATS_URL", "MOSAIC_NATS_CREDS", "MOSAIC_NATS_CA"] {
         command.env_remove(name);
     }
     command
@@ -123,6 +123,40 @@ fn an_identity_is_made_and_extended_by_hand() {
     assert!(!output.status.success() && String::from_utf8(output.stderr).unwrap().contains("reserved"));
     let output = run(&["identity", "add-node", "--dir", "/nowhere", "n1"]);
     assert!(String::from_utf8(output.stderr).unwrap().contains("no identity in /nowhere"));
+}
+
+#[tokio::test]
+async fn a_node_is_let_in_and_shut_out_by_hand() {
+    let mut server = NatsServer::start().unwrap();
+    let (dir, url) = (server.identity().identity().dir().to_owned(), server.url());
+    let (dir, creds) = (dir.to_str().unwrap(), dir.join("n9.creds"));
+    let enroll = ["node", "enroll", "n9", "--dir", dir, "--url", &url, "--creds", creds.to_str().unwrap()];
+    let line = run(&enroll);
+    assert!(line.status.success(), "{}", String::from_utf8_lossy(&line.stderr));
+    let line = String::from_utf8(line.stdout).unwrap();
+    let token = JoinToken::parse(line.strip_prefix("mosaic-node join ").unwrap()).unwrap();
+    assert_eq!((token.node.as_str(), &*token.nats, token.ca), ("n9", &[url.clone()][..], None));
+    assert_eq!(fs::read_to_string(&creds).unwrap(), token.creds.expose());
+    let again = run(&["node", "enroll", "n9", "--dir", dir]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("enrolled already"));
+    let node = Bus::connect(&url, &creds, "n9").await.unwrap();
+    let revoked = run(&["node", "revoke", "n9", "--dir", dir, "--url", &url]);
+    assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
+    wait_until("it is cut off", WITHIN, async || {
+        let events = node.events();
+        if events.iter().any(|event| event.contains("disconnected")) { Ok(()) } else { Err(events) }
+    })
+    .await
+    .unwrap();
+    assert!(Bus::connect(&url, &creds, "n9").await.is_err());
+    for wrong in [["node", "revoke", "n9", "--dir", dir], ["node", "revoke", "reader", "--dir", dir]] {
+        assert!(!run(&wrong).status.success());
+    }
+    // A workspace made while the server runs, told by hand.
+    assert!(run(&["identity", "add-workspace", "--dir", dir, "--workspace", "second"]).status.success());
+    let second = std::path::Path::new(dir).join("creds/second/hub.creds");
+    assert!(run(&["identity", "push", "--dir", dir, "--url", &url]).status.success());
+    assert!(Bus::connect(&url, &second, "hub").await.is_ok());
 }
 
 fn message(session: &str, seq: u64, content: &str) -> Message {

@@ -25,11 +25,25 @@ impl Bus {
     /// # Errors
     /// The file cannot be read; the server does not answer or refuses.
     pub async fn connect(url: &str, creds: &Path, name: &str) -> anyhow::Result<Self> {
+        Self::connect_tls(url, creds, name, None).await
+    }
+
+    /// The same with TLS, if there is an authority to trust.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_tls(url: &str, creds: &Path, name: &str, ca: Option<&Path>) -> anyhow::Result<Self> {
+        // Several are built in, and the client asks for the one of the process; whoever came first has chosen.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let events = Arc::new(Mutex::new(VecDeque::new()));
         let remember = Arc::clone(&events);
-        let client = ConnectOptions::with_credentials_file(creds)
-            .await
-            .with_context(|| format!("read {}", creds.display()))?
+        let options =
+            ConnectOptions::with_credentials_file(creds).await.with_context(|| format!("read {}", creds.display()))?;
+        let options = match ca {
+            Some(ca) => options.add_root_certificates(ca.to_owned()).require_tls(true),
+            None => options,
+        };
+        let client = options
             .name(name)
             .custom_inbox_prefix(bus_schema::inbox_prefix(name))
             .connection_timeout(Duration::from_secs(10))

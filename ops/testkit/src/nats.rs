@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use bus_schema::jetstream::MIN_SERVER_VERSION;
 use bus_schema::{BusRole, NodeId, WorkspaceId};
-use hub_identity::{Identity, ServerConfig};
+use hub_identity::{Identity, ServerConfig, TlsFiles};
 
 use crate::bus::Bus;
 use crate::process::{KeptOnFailure, Process};
@@ -77,6 +77,7 @@ pub struct NatsServer {
     process: Option<Process>,
     binary: PathBuf,
     port: u16,
+    tls: Option<TlsFiles>,
     /// Declared before the folders: its files are in there.
     identity: TestIdentity,
     dir: KeptOnFailure,
@@ -96,8 +97,22 @@ impl NatsServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_with(identity: TestIdentity) -> anyhow::Result<Self> {
+        Self::begin(identity, None)
+    }
+
+    /// Starts a server with a new identity that takes nobody without TLS; its authority is [`ca`](Self::ca).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_tls() -> anyhow::Result<Self> {
+        let mut identity = TestIdentity::new()?;
+        let tls = identity.identity.tls(&[])?;
+        Self::begin(identity, Some(tls))
+    }
+
+    fn begin(identity: TestIdentity, tls: Option<TlsFiles>) -> anyhow::Result<Self> {
         let dir = KeptOnFailure::new()?;
-        let mut server = Self { process: None, binary: find_nats_server()?, port: 0, identity, dir };
+        let mut server = Self { process: None, binary: find_nats_server()?, port: 0, tls, identity, dir };
         server.run()?;
         Ok(server)
     }
@@ -113,6 +128,7 @@ impl NatsServer {
             store_dir: &dir.join("js"),
             ports_dir: Some(&run),
             log_file: None,
+            tls: self.tls.as_ref(),
         })?;
         let config_path = dir.join("nats.conf");
         std::fs::write(&config_path, config).context("write the configuration")?;
@@ -132,6 +148,11 @@ impl NatsServer {
     /// `nats://127.0.0.1:PORT`
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The certificate of its authority, if it has one.
+    pub fn ca(&self) -> Option<&Path> {
+        self.tls.as_ref().map(|tls| tls.ca.as_path())
     }
 
     /// The port; the same after every restart.
@@ -189,7 +210,7 @@ impl NatsServer {
     /// # Errors
     /// The server does not answer or refuses.
     pub async fn hub(&self) -> anyhow::Result<Bus> {
-        Bus::connect(&self.url(), &self.identity.hub_creds(), BusRole::Hub.as_str()).await
+        Bus::connect_tls(&self.url(), &self.identity.hub_creds(), BusRole::Hub.as_str(), self.ca()).await
     }
 
     /// Connects as the reader of the first workspace.
@@ -197,7 +218,7 @@ impl NatsServer {
     /// # Errors
     /// The server does not answer or refuses.
     pub async fn reader(&self) -> anyhow::Result<Bus> {
-        Bus::connect(&self.url(), &self.identity.reader_creds(), BusRole::Reader.as_str()).await
+        Bus::connect_tls(&self.url(), &self.identity.reader_creds(), BusRole::Reader.as_str(), self.ca()).await
     }
 
     /// Connects as a node of the first workspace; the node is added if it is new.
@@ -206,7 +227,7 @@ impl NatsServer {
     /// The server does not answer or refuses.
     pub async fn node(&mut self, name: &str) -> anyhow::Result<Bus> {
         let creds = self.identity.node_creds(name)?;
-        Bus::connect(&self.url(), &creds, name).await
+        Bus::connect_tls(&self.url(), &creds, name, self.ca()).await
     }
 }
 

@@ -31,6 +31,7 @@ const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The folder.
 pub(super) struct Files {
     data: PathBuf,
+    tls: bool,
 }
 
 /// The programs that run.
@@ -111,7 +112,7 @@ fn start(program: &Path, arguments: &[&str], files: &[PathBuf]) -> Command {
 
 impl Files {
     pub fn new(options: &Options) -> anyhow::Result<Self> {
-        let files = Self { data: options.data.clone() };
+        let files = Self { data: options.data.clone(), tls: options.tls };
         for dir in [files.data.clone(), files.data.join("run"), files.data.join("logs")] {
             DirBuilder::new()
                 .recursive(true)
@@ -178,6 +179,20 @@ impl Files {
         self.identity().join("creds").join(format!("{name}.creds"))
     }
 
+    /// Address of the bus.
+    pub fn nats_url(&self, port: u16) -> String {
+        format!("{}://127.0.0.1:{port}", if self.tls { "tls" } else { "nats" })
+    }
+
+    /// The certificate that all trust, if the bus has TLS.
+    pub fn ca(&self) -> Option<PathBuf> {
+        self.tls.then(|| self.identity().join("tls/ca.pem"))
+    }
+
+    fn ca_line(&self) -> String {
+        self.ca().map_or_else(String::new, |ca| format!("ca = {}\n", quoted(ca)))
+    }
+
     pub fn node_creds(&self) -> PathBuf {
         self.creds(&format!("node-{NODE_ID}"))
     }
@@ -186,6 +201,9 @@ impl Files {
     pub fn write_identity(&self, programs: &Programs) -> anyhow::Result<()> {
         self.mosaic(programs, &["init"])?;
         self.mosaic(programs, &["add-node", NODE_ID])?;
+        if self.tls {
+            self.mosaic(programs, &["tls"])?;
+        }
         Ok(())
     }
 
@@ -199,15 +217,9 @@ impl Files {
     pub fn write_nats_config(&self, programs: &Programs, port: u16) -> anyhow::Result<()> {
         let listen = if port == 0 { "127.0.0.1:-1".into() } else { format!("127.0.0.1:{port}") };
         let (store, ports) = (self.data.join("nats"), self.run_dir());
-        let arguments = [
-            "server-config",
-            "--listen",
-            &listen,
-            "--store",
-            &store.to_string_lossy(),
-            "--ports-dir",
-            &ports.to_string_lossy(),
-        ];
+        let (store, ports) = (store.to_string_lossy(), ports.to_string_lossy());
+        let mut arguments = vec!["server-config", "--listen", &listen, "--store", &*store, "--ports-dir", &*ports];
+        arguments.extend(self.tls.then_some("--tls"));
         self.write(&self.nats_config(), &format!("{}\n", self.mosaic(programs, &arguments)?))
     }
 
@@ -215,15 +227,17 @@ impl Files {
         let text = format!(
             "# Made by `cargo xtask up`; changes here do not last.\n\
              [hub]\nlisten = {}\ndata_dir = {}\nworkspace = {}\nbootstrap_users = {}\n\n\
-             [nats]\nurl = {}\ncreds = {}\njournal_creds = {}\ncommand_key = {}\n",
+             [nats]\nurl = {}\ncreds = {}\njournal_creds = {}\ncommand_key = {}\nidentity = {}\n{}",
             quoted(format!("127.0.0.1:{port}")),
             quoted(self.data.join("hub")),
             quoted(workspace()),
             quoted(self.users()),
-            quoted(format!("nats://127.0.0.1:{nats_port}")),
+            quoted(self.nats_url(nats_port)),
             quoted(self.creds("hub")),
             quoted(self.creds("journal")),
             quoted(self.identity().join("command.nk")),
+            quoted(self.identity()),
+            self.ca_line(),
         );
         self.write(&self.hub_config(), &text)
     }
@@ -234,12 +248,13 @@ impl Files {
         let text = format!(
             "# Made by `cargo xtask up`; changes here do not last. Add to it with --node-config FILE.\n\
              [node]\nid = {}\nworkspace = {}\ndata_dir = {}\nshell = true\n\n\
-             [nats]\nurl = {}\ncreds = {}\n\n[trust]\ncommand_keys = [{}]\n{}",
+             [nats]\nurl = {}\ncreds = {}\n{}\n[trust]\ncommand_keys = [{}]\n{}",
             quoted(NODE_ID),
             quoted(workspace()),
             quoted(self.data.join("node")),
-            quoted(format!("nats://127.0.0.1:{nats_port}")),
+            quoted(self.nats_url(nats_port)),
             quoted(self.node_creds()),
+            self.ca_line(),
             quoted(key),
             agents.profiles,
         );

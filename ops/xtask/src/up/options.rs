@@ -17,6 +17,8 @@ pub(super) struct Options {
     pub nats_port: u16,
     pub profile: String,
     pub demo: bool,
+    /// The bus with TLS.
+    pub tls: bool,
     pub json: bool,
     pub stop_sessions: bool,
     pub node_config: Option<PathBuf>,
@@ -33,6 +35,7 @@ impl Options {
             nats_port: 4222,
             profile: "up".into(),
             demo: true,
+            tls: false,
             json: false,
             stop_sessions: true,
             node_config: None,
@@ -59,6 +62,7 @@ impl Options {
                     }
                 }
                 "--no-demo" => options.demo = !switch(name, given.as_deref())?,
+                "--tls" => options.tls = switch(name, given.as_deref())?,
                 "--json" => options.json = switch(name, given.as_deref())?,
                 "--stop-sessions" => options.stop_sessions = switch(name, given.as_deref())?,
                 other => bail!("unknown argument {other:?}; see `cargo xtask help`"),
@@ -111,10 +115,11 @@ mod tests {
     #[test]
     fn both_ways_to_give_a_value() {
         let options =
-            parse("--data /d --port=0 --nats-port 4000 --no-demo --json --stop-sessions=false --profile dev").unwrap();
+            parse("--data /d --port=0 --nats-port 4000 --no-demo --tls --json --stop-sessions=false --profile dev")
+                .unwrap();
         assert_eq!((options.port, options.nats_port, options.demo, options.json), (0, 4000, false, true));
         assert_eq!((options.data.to_str(), options.profile.as_str()), (Some("/d"), "dev"));
-        assert!(!options.stop_sessions);
+        assert!(!options.stop_sessions && options.tls);
         let options = parse("").unwrap();
         assert_eq!((options.port, options.nats_port, options.stop_sessions), (7420, 4222, true));
         assert!(options.data.is_absolute() && options.data.ends_with(".mosaic"));

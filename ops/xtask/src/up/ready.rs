@@ -47,10 +47,10 @@ pub(super) fn port_of(url: &str) -> anyhow::Result<u16> {
 
 /// Tells that all is ready: to a script on stdout, or to a person on stderr.
 pub(super) fn tell(options: &Options, files: &Files, ready: &Ready<'_>, hub: &Hub) -> anyhow::Result<()> {
-    let nats_url = format!("nats://127.0.0.1:{}", ready.nats_port);
+    let nats_url = files.nats_url(ready.nats_port);
     if options.json {
         let account = |account: &Account| json!({"email": account.email, "password": account.password});
-        let line = json!({
+        let mut line = json!({
             "url": ready.url,
             "natsUrl": nats_url,
             "admin": account(&ready.accounts.admin),
@@ -61,6 +61,9 @@ pub(super) fn tell(options: &Options, files: &Files, ready: &Ready<'_>, hub: &Hu
             "workspace": workspace(),
             "pid": ready.pids,
         });
+        if let (Some(ca), Some(line)) = (files.ca(), line.as_object_mut()) {
+            line.insert("ca".into(), json!(ca));
+        }
         return say::result(&line.to_string()).context("write to stdout");
     }
     let shown = |path: &Path| {
@@ -75,7 +78,7 @@ pub(super) fn tell(options: &Options, files: &Files, ready: &Ready<'_>, hub: &Hu
          \x20           (operator and observer: {})\n\
          \x20 more      start agents from the page: {}\n\
          \x20           your own: a file with [[profile]] entries and --node-config FILE\n\
-         \x20 watch     {} tail --url {nats_url} --creds {}\n\
+         \x20 watch     {} tail --url {nats_url} --creds {}{}\n\
          \x20 logs      {}\n",
         ready.url,
         admin.email,
@@ -84,6 +87,7 @@ pub(super) fn tell(options: &Options, files: &Files, ready: &Ready<'_>, hub: &Hu
         std::iter::once("shell").chain(ready.agents.found.iter().map(String::as_str)).collect::<Vec<_>>().join(", "),
         shown(ready.mosaic),
         shown(&files.creds("reader")),
+        files.ca().map_or_else(String::new, |ca| format!(" --ca {}", shown(&ca))),
         shown(&files.data().join("logs")),
     ));
     for (what, why) in not_enabled(ready.agents, &hub.nodes().unwrap_or_default()) {
