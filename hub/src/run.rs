@@ -23,15 +23,17 @@ use crate::actions::Actions;
 use crate::agent_providers::{AgentProviders, Parts};
 use crate::api::{self, App};
 use crate::audit::Audit;
-use crate::authn::Authn;
+use crate::authn::{Authn, Oidc};
 use crate::bus::{Bus, BusError, StreamName};
 use crate::config::Config;
 use crate::ingest::{Ingest, batch_bytes};
 use crate::journal::Journal;
+use crate::limits::Limits;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::owners::Owners;
 use crate::secrets::SecretKeys;
+use crate::server::Server;
 use crate::supervisor::{chain, keep_running};
 
 /// How long an orderly end may take.
@@ -69,7 +71,9 @@ async fn serve(
     let live = Arc::new(Live::new(bus.clone(), store.clone(), Arc::clone(&owners), Arc::clone(&metrics)));
     let journal = Journal::new(bus.clone(), store.clone(), Arc::clone(&metrics));
     let audit = Audit::new(bus.clone(), store.clone(), Arc::clone(&metrics));
-    let authn = Arc::new(Authn::new(store.clone(), Arc::clone(&journal), config.workspace.clone())?);
+    let limits = Limits::new(config.limits.clone(), Arc::clone(&metrics));
+    let authn = Authn::new(store.clone(), Arc::clone(&journal), config.workspace.clone(), Arc::clone(&limits))?;
+    let authn = Arc::new(authn);
     let actions = Actions::new(
         bus.clone(),
         store.clone(),
@@ -97,6 +101,10 @@ async fn serve(
         journal: Arc::clone(&journal),
         audit: Arc::clone(&audit),
         authn: Arc::clone(&authn),
+        oidc: Oidc::new(config.oidc.clone(), config.public_url.clone())?,
+        limits: Arc::clone(&limits),
+        public_url: config.public_url.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
         actions,
         agent_providers: Arc::clone(&agent_providers),
         metrics: Arc::clone(&metrics),
@@ -154,10 +162,13 @@ async fn serve(
 
     let address = listener.local_addr()?;
     announce(&config.data_dir, address)?;
-    let ending = stop.clone();
-    let server = axum::serve(listener, api::router(Arc::clone(&app)))
-        .with_graceful_shutdown(async move { ending.cancelled().await });
-    let mut server = tokio::task::JoinSet::from_iter([server.into_future()]);
+    let server = Server {
+        router: api::router(Arc::clone(&app)),
+        limits,
+        metrics: Arc::clone(&metrics),
+        trusted_proxies: config.trusted_proxies.clone(),
+    };
+    let mut server = tokio::task::JoinSet::from_iter([server.serve(listener, stop.clone())]);
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "mosaic-hub serves");
 
     let mut outcome = Ok(());
@@ -167,7 +178,7 @@ async fn serve(
             outcome = Err(anyhow::anyhow!(reason.clone().unwrap_or_default()));
         }
         ended = server.join_next() => {
-            outcome = ended.map_or(Ok(()), |joined| Ok(joined??));
+            outcome = ended.map_or(Ok(()), |joined| Ok(joined?));
         }
     }
     stop.cancel();

@@ -26,6 +26,10 @@ pub struct Stack {
     pub hub: Option<Process>,
     pub dir: tempfile::TempDir,
     pub memtable_bytes: u64,
+    /// Further lines of `[hub]`.
+    pub hub_lines: String,
+    /// Further tables of the configuration.
+    pub tables: String,
     http: reqwest::Client,
 }
 
@@ -35,11 +39,23 @@ impl Stack {
     }
 
     pub async fn start_with(memtable_bytes: u64) -> Self {
-        let nats = NatsServer::start().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let mut stack = Self { nats, hub: None, dir, memtable_bytes, http: reqwest::Client::new() };
+        let mut stack = Self::unstarted(memtable_bytes);
         stack.start_hub().await;
         stack
+    }
+
+    /// With further lines of `[hub]` and further tables.
+    pub async fn start_configured(hub_lines: &str, tables: &str) -> Self {
+        let mut stack = Self::unstarted(16 * 1024 * 1024);
+        (stack.hub_lines, stack.tables) = (hub_lines.into(), tables.into());
+        stack.start_hub().await;
+        stack
+    }
+
+    pub fn unstarted(memtable_bytes: u64) -> Self {
+        let (nats, dir) = (NatsServer::start().unwrap(), tempfile::tempdir().unwrap());
+        let (hub_lines, tables) = Default::default();
+        Self { nats, hub: None, dir, memtable_bytes, hub_lines, tables, http: reqwest::Client::new() }
     }
 
     fn write_config(&mut self) -> PathBuf {
@@ -51,14 +67,16 @@ impl Stack {
         let url = self.nats.url();
         let identity = self.nats.identity();
         let config = format!(
-            "[hub]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"hub\"\nbootstrap_users = \"users.json\"\n\
+            "[hub]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"hub\"\nbootstrap_users = \"users.json\"\n{}\n\
              [nats]\nurl = \"{url}\"\ncreds = {:?}\njournal_creds = {:?}\ncommand_key = {:?}\n\
              messages_max_bytes = 268435456\nterminal_max_bytes = 268435456\n\
-             [store]\nmemtable_bytes = {}\n",
+             [store]\nmemtable_bytes = {}\n{}\n",
+            self.hub_lines,
             identity.hub_creds(),
             identity.identity().journal_creds(),
             identity.identity().command_key_path(),
             self.memtable_bytes,
+            self.tables,
         );
         let path = self.dir.path().join("hub.toml");
         std::fs::write(&path, config).unwrap();
