@@ -375,10 +375,13 @@ async fn admit(app: &App, access: Access, head: &Head) -> Result<Option<Principa
     if head.bearer().is_none() && !matches!(head.method, Method::GET | Method::HEAD) {
         same_site(&head.headers, app.public_url.as_deref())?;
     }
+    // Whether the hub lives is answered always.
+    if head.route.starts_with("/api/") || access != Access::Public {
+        app.limits.request()?;
+    }
     if access == Access::Public {
         return Ok(None);
     }
-    app.limits.request()?;
     let cookie = head.cookie(app.cookie()).map(Shown::Cookie);
     let principal = match head.bearer().map(Shown::Bearer).or(cookie) {
         Some(shown) => app.authn.recognise(shown).await?,

@@ -75,7 +75,6 @@ impl Guesses {
             shut.retain(|_, until| *until > now);
         }
         match left {
-            // The last free attempt: the next one waits as well.
             Ok(()) => {}
             Err(wait) => drop(shut.insert(key, now + wait)),
         }
@@ -167,19 +166,22 @@ impl Limits {
             .map_err(|wait| self.limited("messages to this session", wait))
     }
 
-    /// Whether a sign-in may be tried. The answer is the same whether there is such an account or not.
+    /// Whether a sign-in may be tried: with an account, or with something that names none. The answer is the same
+    /// whether there is such an account or not.
     ///
     /// # Errors
     /// [`Limited`].
-    pub fn sign_in(&self, account: &str, address: Option<IpAddr>) -> Result<(), Limited> {
-        let account = self.accounts.open(account);
+    pub fn sign_in(&self, account: Option<&str>, address: Option<IpAddr>) -> Result<(), Limited> {
+        let account = account.map_or(Ok(()), |account| self.accounts.open(account));
         let address = address.map_or(Ok(()), |address| self.addresses.open(&network(address)));
         account.and(address).map_err(|wait| self.limited("failed sign-ins", wait))
     }
 
     /// A sign-in that failed.
-    pub fn sign_in_failed(&self, account: &str, address: Option<IpAddr>) {
-        self.accounts.failed(account);
+    pub fn sign_in_failed(&self, account: Option<&str>, address: Option<IpAddr>) {
+        if let Some(account) = account {
+            self.accounts.failed(account);
+        }
         if let Some(address) = address {
             self.addresses.failed(&network(address));
         }
@@ -244,18 +246,18 @@ mod tests {
         });
         let from = |last: u8| Some(IpAddr::from([192, 0, 2, last]));
         for _ in 0..50 {
-            limits.sign_in("ada", from(1)).unwrap();
+            limits.sign_in(Some("ada"), from(1)).unwrap();
         }
         for _ in 0..3 {
-            limits.sign_in_failed("ada", from(1));
+            limits.sign_in_failed(Some("ada"), from(1));
         }
-        assert!(limits.sign_in("ada", from(2)).is_err(), "from wherever");
-        limits.sign_in("eve", from(1)).unwrap();
+        assert!(limits.sign_in(Some("ada"), from(2)).is_err(), "from wherever");
+        limits.sign_in(Some("eve"), from(1)).unwrap();
         for n in 0..10 {
-            limits.sign_in_failed(&format!("guess{n}"), from(1));
+            limits.sign_in_failed(Some(&format!("guess{n}")), from(1));
         }
-        assert!(limits.sign_in("eve", from(1)).is_err());
-        limits.sign_in("eve", from(2)).unwrap();
+        assert!(limits.sign_in(Some("eve"), from(1)).is_err());
+        limits.sign_in(Some("eve"), from(2)).unwrap();
         let text = |a: &str| network(a.parse().unwrap());
         assert_eq!(text("2001:db8:1:2:3::4"), text("2001:db8:1:2:9::9"));
         assert_eq!((text("::ffff:192.0.2.1"), text("192.0.2.1")), ("192.0.2.1".into(), "192.0.2.1".into()));

@@ -415,11 +415,11 @@ impl Authn {
         answer: (&str, &str),
         from: &From,
     ) -> Result<SignedIn, AuthnError> {
-        self.limits.sign_in("", from.address)?;
+        self.limits.sign_in(None, from.address)?;
         let (state, code) = answer;
         let profile = oidc.finish(name, secret, state, code).await.inspect_err(|error| {
             if !matches!(error, OidcError::Away(_)) {
-                self.limits.sign_in_failed("", from.address);
+                self.limits.sign_in_failed(None, from.address);
             }
         })?;
         let user = self.person(&profile).await?;
@@ -462,11 +462,15 @@ impl Authn {
             self.journal.put(RecordBody::User(user.clone()), false).await?;
         }
         if now != Some(role) {
-            self.put_role(&user.id, |now| {
+            let written = self.put_role(&user.id, |now| {
                 let disabled = now.is_some_and(|now| now.disabled);
                 Ok((hub_store::Membership { disabled, ..self.role_of(&user.id, role.as_str()) }, false))
-            })
-            .await?;
+            });
+            match written.await {
+                // The last admin stays one, whatever the service says, or nobody could mend it.
+                Err(AuthnError::LastAdmin) => tracing::warn!(user = %user.id, "the last admin keeps the role"),
+                written => written?,
+            }
         }
         Ok(user)
     }
@@ -515,7 +519,7 @@ mod tests {
         assert!(one.state != two.state && one.nonce != one.state && one.verifier.len() == 43);
         // RFC 7636 appendix B.
         let made = Made { verifier: "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".into(), ..one };
-        assert_eq!(made.challenge(), "E9Melhoa2OwvFrEMTJHguCM-cM67bqNRJtmPVM86zVc");
+        assert_eq!(made.challenge(), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
         assert_eq!(form_encoded("a b&c=ü"), "a+b%26c%3D%C3%BC");
     }
 }

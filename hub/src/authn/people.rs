@@ -208,11 +208,11 @@ impl Authn {
     /// # Errors
     /// [`AuthnError::NoInvitation`] if there is none, or not any more.
     pub async fn invitation(&self, token: &str, from: &From) -> Result<Invitation, AuthnError> {
-        self.limits.sign_in("", from.address)?;
+        self.limits.sign_in(None, from.address)?;
         let found = self.store.invitation(&hash_of(token)).await?;
         let found = found.filter(|i| i.workspace == self.workspace && i.expires > clock::now());
         if found.is_none() {
-            self.limits.sign_in_failed("", from.address);
+            self.limits.sign_in_failed(None, from.address);
         }
         found.ok_or(AuthnError::NoInvitation)
     }

@@ -36,16 +36,16 @@ impl Authn {
 
     /// Whose email and password that is.
     pub(super) async fn check(&self, email: &str, password: &str, from: &From) -> Result<User, AuthnError> {
-        self.limits.sign_in(email, from.address)?;
+        self.limits.sign_in(Some(email), from.address)?;
         let found = self.store.user_by_email(email).await?.map(|(user, _)| user);
         let against = found.as_ref().map(|user| user.password.as_str());
         // Asked again when its turn has come: many guesses at once are no more than one after the other.
-        let may = || Ok(self.limits.sign_in(email, from.address)?);
+        let may = || Ok(self.limits.sign_in(Some(email), from.address)?);
         let right = self.passwords.verify(password, against, may).await?;
         match found {
             Some(user) if right => Ok(user),
             Some(_) | None => {
-                self.limits.sign_in_failed(email, from.address);
+                self.limits.sign_in_failed(Some(email), from.address);
                 Err(AuthnError::Wrong)
             }
         }

@@ -303,12 +303,12 @@ async fn the_hubs_own_records_are_whole_and_the_higher_number_wins() {
     assert_eq!(store.user_by_identity("https://id.example 7").await.unwrap(), Some(found.clone()));
     assert_eq!(store.user_by_identity("https://id.example 8").await.unwrap(), None);
     assert_eq!(store.users(std::slice::from_ref(&id)).await.unwrap(), [found]);
-    assert_eq!(store.memberships(&id).await.unwrap(), [membership.clone()]);
+    assert_eq!(store.memberships(&id).await.unwrap(), vec![membership.clone()]);
     assert_eq!(
         store.members(&workspace()).await.unwrap(),
         [MembershipRow { body: membership, rev: 1, deleted: false }]
     );
-    assert_eq!(store.sign_ins(&id).await.unwrap(), [sign_in.clone()]);
+    assert_eq!(store.sign_ins(&id).await.unwrap(), vec![sign_in.clone()]);
     assert_eq!(store.sign_in("ff").await.unwrap(), Some((sign_in.clone(), 1)));
     assert_eq!(store.layout(&id, &workspace()).await.unwrap(), Some((layout.document, 7)));
     store.apply_records(&[record(2, true, RecordBody::SignIn(sign_in.clone()))], None).await.unwrap();

@@ -7,7 +7,7 @@ use testkit::wait_until;
 use crate::support::*;
 
 /// Status, and when to come again.
-async fn told(answer: reqwest::Response) -> (u16, Option<u64>) {
+fn told(answer: &reqwest::Response) -> (u16, Option<u64>) {
     let after = answer.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
     (answer.status().as_u16(), after)
 }
@@ -33,7 +33,7 @@ async fn a_session_is_told_ten_things_a_minute_by_each_operator() {
     };
     // On a slow machine one more may have come free meanwhile.
     assert!((10..15).contains(&accepted), "{accepted}");
-    let (status, after) = told(refused).await;
+    let (status, after) = told(&refused);
     assert!(status == 429 && after.is_some_and(|s| (1..=60).contains(&s)), "{status} {after:?}");
     assert_eq!(admin.post(&long, json!({"content": "I may"})).await.unwrap().0, 202);
     let text = stack.nobody().send(Method::GET, "/metrics", None).await.unwrap().text().await.unwrap();
@@ -120,7 +120,7 @@ async fn too_many_requests_and_streams_are_refused_and_those_of_others_are_not()
     let path = "/api/mission-control/stream";
     let mut first = one.events(path).await.unwrap();
     let _second = one.events(path).await.unwrap();
-    let third = told(one.send(Method::GET, path, None).await.unwrap()).await;
+    let third = told(&one.send(Method::GET, path, None).await.unwrap());
     assert!(third.0 == 429 && third.1.is_some(), "{third:?}");
     first.expect("ready").await.unwrap();
     drop(two.events(path).await.unwrap());
@@ -133,7 +133,7 @@ async fn too_many_requests_and_streams_are_refused_and_those_of_others_are_not()
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..60 {
         let one = one.clone();
-        tasks.spawn(async move { told(one.send(Method::GET, "/api/auth/me", None).await.unwrap()).await });
+        tasks.spawn(async move { told(&one.send(Method::GET, "/api/auth/me", None).await.unwrap()) });
     }
     let answers = tasks.join_all().await;
     assert!(answers.iter().any(|(status, after)| *status == 429 && *after == Some(1)), "{answers:?}");

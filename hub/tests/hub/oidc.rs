@@ -66,12 +66,13 @@ impl Browser {
             let status = answer.status();
             let page = answer.text().await.unwrap();
             let prompt = if page.contains("name=\"login\"") { "login" } else { "consent" };
-            let action = page.split("action=\"").nth(1).unwrap_or_else(|| panic!("{status}: {page}"));
+            assert!(page.contains("action=\""), "{status}: {page}");
+            let action = page.split("action=\"").nth(1).unwrap();
             at = at.join(action.split('"').next().unwrap()).unwrap();
             let form = [("prompt", prompt), ("login", login), ("password", "x")];
             answer = self.send(Method::POST, at.as_str(), &form).await;
         }
-        panic!("the service goes on and on");
+        unreachable!("the service goes on and on");
     }
 
     fn person(&self, stack: &Stack) -> Person {
