@@ -7,32 +7,39 @@
 //! Laws:
 //! 1. A route exists by being in [`table`], and nowhere else: with its access, its documentation, its handler.
 //! 2. An error is JSON with code, message and request id, whatever went wrong.
-//! 3. A write by a browser comes from our own page, or it is refused.
+//! 3. A write by a browser comes from our own page, or it is refused. A script with a token is no browser.
 
 mod actions;
 mod agent_providers;
 mod audit;
 mod auth;
 mod body;
+mod deeds;
 mod error;
+mod invitations;
 mod layout;
 mod legacy;
 mod nodes;
+mod oidc;
 mod ops;
 mod page;
 mod sessions;
 mod sse;
 mod terminal;
+mod tokens;
+mod users;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::AsHeaderName;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
-use bus_schema::WorkspaceId;
+use bus_schema::{SessionId, WorkspaceId};
 use hub_store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -46,10 +53,11 @@ use utoipa_axum::routes;
 use crate::actions::{Actions, Asker};
 use crate::agent_providers::AgentProviders;
 use crate::audit::Audit;
-use crate::authn::{Authn, Principal, cookie};
+use crate::authn::{Authn, COOKIE, Oidc, Principal, SECURE_COOKIE, Shown, cookie};
 use crate::bus::Bus;
 use crate::enrolment::Enrolment;
 use crate::journal::Journal;
+use crate::limits::Limits;
 use crate::live::Live;
 use crate::metrics::{Answer, Metrics};
 use crate::policy::{Access, Role};
@@ -69,6 +77,14 @@ pub struct App {
     pub audit: Arc<Audit>,
     /// Who is who.
     pub authn: Arc<Authn>,
+    /// Services that people sign in with.
+    pub oidc: Oidc,
+    /// How much anybody may ask for.
+    pub limits: Arc<Limits>,
+    /// Scheme and host of the hub as browsers see it.
+    pub public_url: Option<String>,
+    /// Proxies before the hub that are believed.
+    pub trusted_proxies: Vec<IpAddr>,
     /// What operators do.
     pub actions: Arc<Actions>,
     /// What is set up for runtimes.
@@ -83,6 +99,18 @@ pub struct App {
     pub tasks: TaskTracker,
     /// True once the people of the configuration are there.
     pub people: watch::Receiver<bool>,
+}
+
+impl App {
+    /// Whether browsers reach the hub over TLS.
+    pub fn is_https(&self) -> bool {
+        self.public_url.as_ref().is_some_and(|url| url.starts_with("https://"))
+    }
+
+    /// Name of the cookie.
+    pub fn cookie(&self) -> &'static str {
+        if self.is_https() { SECURE_COOKIE } else { COOKIE }
+    }
 }
 
 /// State of every handler.
@@ -120,6 +148,7 @@ fn methods(item: &PathItem) -> Vec<Method> {
 pub fn table() -> Vec<Route> {
     let public = |r| route(Access::Public, r);
     let signed_in = |r| route(Access::SignedIn, r);
+    let in_person = |r| route(Access::InPerson, r);
     let observer = |r| route(Access::AtLeast(Role::Observer), r);
     let operator = |r| route(Access::AtLeast(Role::Operator), r);
     let admin = |r| route(Access::AtLeast(Role::Admin), r);
@@ -129,8 +158,25 @@ pub fn table() -> Vec<Route> {
         public(routes!(ops::metrics)),
         public(routes!(ops::openapi)),
         public(routes!(auth::login)),
-        signed_in(routes!(auth::logout)),
+        public(routes!(oidc::list)),
+        public(routes!(oidc::begin)),
+        public(routes!(oidc::finish)),
+        public(routes!(invitations::accept)),
+        in_person(routes!(auth::logout)),
         signed_in(routes!(auth::me)),
+        in_person(routes!(auth::password)),
+        in_person(routes!(auth::sessions)),
+        in_person(routes!(auth::end_sessions)),
+        in_person(routes!(auth::end_session)),
+        in_person(routes!(tokens::list)),
+        in_person(routes!(tokens::create)),
+        in_person(routes!(tokens::delete)),
+        admin(routes!(users::list)),
+        admin(routes!(users::update)),
+        admin(routes!(users::delete)),
+        admin(routes!(invitations::list)),
+        admin(routes!(invitations::create)),
+        admin(routes!(invitations::delete)),
         observer(routes!(sessions::list)),
         operator(routes!(sessions::spawn)),
         observer(routes!(sessions::get)),
@@ -190,6 +236,7 @@ pub fn openapi() -> OpenApi {
             let access = match route.access {
                 Access::Public => "Public.".to_owned(),
                 Access::SignedIn => "Needs a signed-in user.".to_owned(),
+                Access::InPerson => "Needs a user signed in at a browser, no API token.".to_owned(),
                 Access::AtLeast(role) => format!("Needs the role {role}."),
             };
             let operations = [
@@ -269,14 +316,14 @@ async fn around(State(app): State<Shared>, mut request: Request, next: Next) -> 
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(page::NOTHING));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
 /// Before every handler of a route: who is it, may they, and does a browser's write come from our own page.
 async fn guard(State((app, access)): State<(Shared, Access)>, mut request: Request, next: Next) -> Response {
-    let write = !matches!(*request.method(), Method::GET | Method::HEAD);
-    match admit(&app, access, write, request.headers().clone()).await {
+    match admit(&app, access, &Head::of(&request)).await {
         Ok(principal) => {
             if let Some(principal) = principal {
                 let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
@@ -288,45 +335,106 @@ async fn guard(State((app, access)): State<(Shared, Access)>, mut request: Reque
     }
 }
 
-async fn admit(app: &App, access: Access, write: bool, headers: HeaderMap) -> Result<Option<Principal>, ApiError> {
-    if write {
-        same_site(&headers)?;
+/// What of a request says who asks for what: without its body, which cannot be shared.
+struct Head {
+    method: Method,
+    headers: HeaderMap,
+    route: String,
+    path: String,
+}
+
+impl Head {
+    fn of(request: &Request) -> Self {
+        let route = request.extensions().get::<MatchedPath>().map_or("", |p| p.as_str()).to_owned();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        Self { method, headers: request.headers().clone(), route, path }
+    }
+
+    fn text(&self, name: impl AsHeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+
+    fn bearer(&self) -> Option<&str> {
+        let (scheme, token) = self.text(header::AUTHORIZATION)?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    }
+
+    fn cookie(&self, name: &str) -> Option<&str> {
+        let headers = self.headers.get_all(header::COOKIE).iter();
+        headers.filter_map(|v| v.to_str().ok()).find_map(|header| cookie(header, name))
+    }
+
+    /// The session that the path names.
+    fn session(&self) -> Option<SessionId> {
+        let of_session = ["/api/mission-control/sessions/{id}", "/agents/{id}"];
+        if !of_session.iter().any(|prefix| self.route.starts_with(prefix)) {
+            return None;
+        }
+        let at = self.route.split('/').position(|part| part == "{id}")?;
+        SessionId::new(self.path.split('/').nth(at)?).ok()
+    }
+}
+
+async fn admit(app: &App, access: Access, head: &Head) -> Result<Option<Principal>, ApiError> {
+    // A browser sends cookies by itself, but never a token: only with a cookie may a write be somebody else's idea.
+    if head.bearer().is_none() && !matches!(head.method, Method::GET | Method::HEAD) {
+        same_site(&head.headers, app.public_url.as_deref())?;
+    }
+    // Whether the hub lives is answered always.
+    if head.route.starts_with("/api/") || access != Access::Public {
+        app.limits.request()?;
     }
     if access == Access::Public {
         return Ok(None);
     }
-    let token = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok()).find_map(cookie);
-    let principal = match token {
-        Some(token) => app.authn.recognise(token).await?,
+    let cookie = head.cookie(app.cookie()).map(Shown::Cookie);
+    let principal = match head.bearer().map(Shown::Bearer).or(cookie) {
+        Some(shown) => app.authn.recognise(shown).await?,
         None => None,
     };
     let Some(principal) = principal else {
         return Err(ApiError::unauthenticated());
     };
-    if let Some(workspace) = headers.get("x-workspace")
-        && workspace.to_str().ok() != Some(principal.workspace.as_str())
-    {
+    app.limits.request_of(&principal.user)?;
+    if head.headers.contains_key("x-workspace") && head.text("x-workspace") != Some(principal.workspace.as_str()) {
         let text = "there is no such workspace here, or you have no role in it";
         return Err(ApiError::new(axum::http::StatusCode::NOT_FOUND, "unknownWorkspace", text));
     }
     if !access.admits(Some(principal.role)) {
         return Err(ApiError::forbidden(principal.role));
     }
+    if access == Access::InPerson && !principal.via.in_person() {
+        return Err(ApiError::not_in_person());
+    }
+    if principal.only().is_some() {
+        // What a stream of several shows is looked at where it is opened.
+        let looked_at = ["/api/auth/me", "/api/mission-control/stream", "/agents/events"];
+        let touches = head.session().is_some_and(|session| principal.may_touch(&session));
+        if !touches && !looked_at.contains(&head.route.as_str()) {
+            return Err(ApiError::out_of_scope());
+        }
+    }
     Ok(Some(principal))
 }
 
 /// A browser says where a request comes from; what is not a browser says nothing.
-fn same_site(headers: &HeaderMap) -> Result<(), ApiError> {
+fn same_site(headers: &HeaderMap, public_url: Option<&str>) -> Result<(), ApiError> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
     let foreign = match text("sec-fetch-site") {
         Some(site) => !matches!(site, "same-origin" | "none"),
         None => match (text("origin"), text("host")) {
+            (Some(origin), _) if Some(origin) == public_url => false,
             (Some(origin), Some(host)) => origin.split_once("://").map(|(_, h)| h) != Some(host),
             (Some(_), None) => true,
             (None, _) => false,
         },
     };
     if foreign { Err(ApiError::cross_site()) } else { Ok(()) }
+}
+
+/// A role named in a body.
+fn role(word: &str) -> Result<Role, ApiError> {
+    Role::parse(word).ok_or_else(|| ApiError::invalid("role must be admin, operator or observer"))
 }
 
 #[cfg(test)]
@@ -339,7 +447,12 @@ mod tests {
 
     #[test]
     fn writes_from_other_sites_are_refused() {
+        let same_site = |headers: &HeaderMap| same_site(headers, Some("https://mesh.example"));
         assert!(same_site(&headers(&[])).is_ok(), "a script");
+        assert!(
+            same_site(&headers(&[("origin", "https://mesh.example"), ("host", "10.0.0.1:7420")])).is_ok(),
+            "a proxy"
+        );
         assert!(same_site(&headers(&[("sec-fetch-site", "same-origin")])).is_ok());
         assert!(same_site(&headers(&[("origin", "http://hub:7420"), ("host", "hub:7420")])).is_ok());
         for foreign in [
@@ -365,10 +478,11 @@ mod tests {
 
     #[test]
     fn every_write_asks_for_a_role() {
-        let free = ["/api/auth/login", "/api/auth/logout", "/api/mission-control/layout"];
+        let free = ["/api/auth/login", "/api/invitations/accept", "/api/mission-control/layout"];
         for route in table().into_iter().filter(|r| r.methods.iter().any(|m| *m != Method::GET)) {
             let needs_operator = !Access::admits(route.access, Some(Role::Observer));
-            assert!(needs_operator || free.contains(&route.path.as_str()), "{} is open to observers", route.path);
+            let own = route.access == Access::InPerson;
+            assert!(own || needs_operator || free.contains(&route.path.as_str()), "{} is open", route.path);
         }
     }
 

@@ -1,12 +1,18 @@
 //! Configuration: one TOML file, overridden by the environment. Every problem is reported at once.
 
-use std::net::SocketAddr;
+mod limits;
+mod oidc;
+
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bus_schema::{KeySuccession, Secret, WorkspaceId};
 use hub_identity::{IdentityError, command_chain};
 use hub_store::{StoreConfig, StoreLocation};
 use serde::Deserialize;
+
+use crate::authn::OidcConfig;
+pub use limits::LimitsConfig;
 
 /// Everything the hub can be told, as it stands in the file.
 #[derive(Debug, Deserialize)]
@@ -16,6 +22,10 @@ struct File {
     nats: NatsTable,
     #[serde(default)]
     store: StoreTable,
+    #[serde(default)]
+    limits: LimitsConfig,
+    #[serde(default)]
+    oidc: Vec<oidc::OidcTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -32,6 +42,12 @@ struct HubTable {
     /// People to make if they are not there: a JSON list of `email`, `name`, `password`, `role`.
     /// `MOSAIC_HUB_BOOTSTRAP_USERS`.
     bootstrap_users: Option<PathBuf>,
+    /// Address of the hub as browsers see it, such as `https://mesh.example.org`. With https the cookie is for TLS
+    /// only. `MOSAIC_HUB_PUBLIC_URL`.
+    public_url: Option<String>,
+    /// Addresses of proxies before the hub: what they say in `X-Forwarded-For` is believed.
+    #[serde(default)]
+    trusted_proxies: Vec<String>,
     /// File with the keys that seal what is kept secret; made if it is not there, `secret.key` beside the store if
     /// absent. Several hubs share one. `MOSAIC_SECRET_KEY`.
     secret_key: Option<PathBuf>,
@@ -123,6 +139,14 @@ pub struct Config {
     pub nats: std::sync::Arc<NatsConfig>,
     /// The store.
     pub store: StoreConfig,
+    /// Scheme and host of the hub as browsers see it.
+    pub public_url: Option<String>,
+    /// Proxies before the hub that are believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// How much anybody may ask for.
+    pub limits: LimitsConfig,
+    /// Services that people sign in with.
+    pub oidc: Vec<OidcConfig>,
 }
 
 /// Where the bus is and who the hub is there.
@@ -257,6 +281,20 @@ impl Config {
             }
         }
         let store = check_store(file.store, &data_dir, base, env, &mut problems);
+        let public_url = env("MOSAIC_HUB_PUBLIC_URL").or(file.hub.public_url).map(|text| oidc::public_url(&text));
+        let public_url = public_url.transpose().unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        let mut trusted_proxies = vec![];
+        for text in &file.hub.trusted_proxies {
+            match text.parse() {
+                Ok(address) => trusted_proxies.push(address),
+                Err(_) => problems.push(format!("hub.trusted_proxies {text:?} is not an IP address")),
+            }
+        }
+        file.limits.check(&mut problems);
+        let oidc = oidc::check(file.oidc, public_url.as_deref(), base, &mut problems);
         match (listen, workspace, command_key) {
             (Ok(listen), Ok(workspace), Ok(command_key)) if problems.is_empty() => Ok(Self {
                 listen,
@@ -278,6 +316,10 @@ impl Config {
                     terminal_max_bytes: file.nats.terminal_max_bytes,
                 }),
                 store,
+                public_url,
+                trusted_proxies,
+                limits: file.limits,
+                oidc,
             }),
             _ => Err(problems),
         }
@@ -391,7 +433,11 @@ mod tests {
     fn every_problem_is_told_at_once() {
         let text = "[hub]\nlisten = \"here\"\ndata_dir = \"d\"\nworkspace = \"a.b\"\n\
                     [nats]\ncreds = \"no.creds\"\njournal_creds = \"a.creds\"\ncommand_key = \"a.creds\"\n\
-                    messages_max_bytes = 3\n[store]\nurl = \"http://x\"\nmemtable_bytes = 5\n";
+                    messages_max_bytes = 3\n[store]\nurl = \"http://x\"\nmemtable_bytes = 5\n\
+                    [limits]\nbody_bytes = 7\nconnections = 0\n\
+                    [[oidc]]\nname = \"a b\"\nissuer = \"http://far.example\"\nclient_id = \"x\"\n\
+                    client_secret_file = \"none\"\ndefault_role = \"boss\"\n[oidc.roles]\nx = \"admin\"\n";
+        let text = &text.replace("data_dir", "public_url = \"ftp://x/y\"\ntrusted_proxies = [\"near\"]\ndata_dir");
         let error = load(text, &[]).unwrap_err();
         let told = error.to_string();
         for part in [
@@ -404,6 +450,16 @@ mod tests {
             "password_file",
             "store.user",
             "memtable_bytes 5",
+            "limits.body_bytes 7",
+            "limits.connections 0",
+            "hub.public_url \"ftp://x/y\"",
+            "hub.public_url is needed",
+            "trusted_proxies \"near\"",
+            "name must be",
+            "http://far.example",
+            "client_secret_file",
+            "default_role \"boss\"",
+            "role_claim is needed",
         ] {
             assert!(told.contains(part), "{part} in {told}");
         }

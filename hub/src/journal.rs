@@ -1,19 +1,22 @@
-//! The hub's own records on the bus: people, roles, sign-ins, layouts, and what is set up for runtimes.
+//! The hub's own records on the bus: people, roles, sign-ins, tokens, invitations, layouts, and what is set up for
+//! runtimes.
 //!
 //! Laws:
 //! 1. A record is on the bus before it is in the store; both by the same whole-record upsert with a number that grows.
 //! 2. Two hubs that write the same record at once: one of them reads again and tries again.
-//! 3. What is set up for runtimes has a law more: of all such records of a workspace the one written last has the
-//!    largest number, whichever hub wrote it and whatever its clock says. So what holds between records (no name
-//!    twice) is checked against all of them, and the largest number tells how new the whole is.
+//! 3. What is set up for runtimes, and roles, have a law more: of all such records of a workspace the one written last
+//!    has the largest number, whichever hub wrote it and whatever its clock says. So what holds between records (no
+//!    name twice, always an admin) is checked against all of them, and the largest number tells how new the whole is.
 //! 4. At every start, and while running, the whole journal is followed: it is small, the last of each record.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bus_schema::{DecodeError, WorkspaceId, decode, encode};
-use hub_store::{AgentProvider, AgentProviderRow, Cursor, Record, RecordBody, Store, StoreError};
+use hub_store::{
+    AgentProvider, AgentProviderRow, ApiToken, Cursor, Invitation, Membership, MembershipRow, Record, RecordBody,
+    SignIn, Store, StoreError,
+};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +35,8 @@ const BATCH: usize = 200;
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const CATCH_UP_EVERY: Duration = Duration::from_millis(50);
-/// How long a sign-in stays in the journal after its end, so that a replay still knows that it ended.
-const SIGN_IN_AFTERLIFE_MS: i64 = 24 * 3600 * 1000;
+/// How long a sign-in, a token, an invitation stays in the journal after its end, so that a replay still knows it.
+const AFTERLIFE_MS: i64 = 24 * 3600 * 1000;
 
 /// The hub's own records.
 pub struct Journal {
@@ -41,7 +44,9 @@ pub struct Journal {
     store: Store,
     metrics: Arc<Metrics>,
     /// Grows whenever a record was applied: what was derived from records is to be derived again.
-    generation: AtomicU64,
+    generation: watch::Sender<u64>,
+    /// Grows with what may change who somebody is or what they may do.
+    people: watch::Sender<u64>,
     followed: watch::Sender<bool>,
     /// Records that depend on each other are written one after the other, or they would only meet on the bus.
     one_by_one: Mutex<()>,
@@ -67,13 +72,30 @@ pub enum JournalError {
 impl Journal {
     /// The journal on the bus and its projection in the store.
     pub fn new(bus: Bus, store: Store, metrics: Arc<Metrics>) -> Arc<Self> {
-        let (generation, followed, one_by_one) = (AtomicU64::new(0), watch::Sender::new(false), Mutex::default());
-        Arc::new(Self { bus, store, metrics, generation, followed, one_by_one })
+        let (generation, people) = (watch::Sender::new(0), watch::Sender::new(0));
+        let (followed, one_by_one) = (watch::Sender::new(false), Mutex::default());
+        Arc::new(Self { bus, store, metrics, generation, people, followed, one_by_one })
     }
 
     /// A number that grows whenever something in the records changed.
     pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        *self.generation.borrow()
+    }
+
+    /// Tells when somebody may have become somebody else: another role, kept out, signed out.
+    pub fn people(&self) -> watch::Receiver<u64> {
+        self.people.subscribe()
+    }
+
+    fn applied(&self, records: &[Record]) {
+        self.generation.send_modify(|n| *n += 1);
+        if records.iter().any(|r| match r.body {
+            RecordBody::User(_) | RecordBody::Membership(_) => true,
+            RecordBody::SignIn(_) | RecordBody::ApiToken(_) => r.deleted,
+            RecordBody::Layout(_) | RecordBody::AgentProvider(_) | RecordBody::Invitation(_) => false,
+        }) {
+            self.people.send_modify(|n| *n += 1);
+        }
     }
 
     /// True once all that is in the journal is in the store.
@@ -93,6 +115,34 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]; without an answer of the bus the record may have been written all the same.
     pub async fn put(&self, body: RecordBody, deleted: bool) -> Result<Record, JournalError> {
+        let (_, record) = self.write(body, deleted, |_| true).await?;
+        Ok(record)
+    }
+
+    /// Writes a record that is not there yet, or not any more; false if it is.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn create(&self, body: RecordBody) -> Result<bool, JournalError> {
+        Ok(self.write(body, false, |last| last.is_none_or(|r| r.deleted)).await?.0)
+    }
+
+    /// Writes a record that is there, and not taken away; false if it is not. Of two that take the same away, one is
+    /// answered true.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn replace(&self, body: RecordBody, deleted: bool) -> Result<bool, JournalError> {
+        Ok(self.write(body, deleted, |last| last.is_some_and(|r| !r.deleted)).await?.0)
+    }
+
+    /// Writes a record if the last of it on the bus is as wanted.
+    async fn write(
+        &self,
+        body: RecordBody,
+        deleted: bool,
+        wanted: impl Fn(Option<&Record>) -> bool,
+    ) -> Result<(bool, Record), JournalError> {
         let mut record = Record { rev: 0, deleted, body };
         let (table, key) = record.place();
         let subject = journal_subject(table, &key);
@@ -100,9 +150,13 @@ impl Journal {
         loop {
             let last = self.bus.last_of(StreamName::Journal, &subject).await?;
             let behind = last.as_ref().map_or(0, |stored| stored.seq);
+            let last = last.and_then(|stored| read(&stored).ok());
+            if !wanted(last.as_ref()) {
+                return Ok((false, record));
+            }
             // It grows also where the last record cannot be read, or the whole journal was lost and begun anew.
             let now = clock::now().as_millis().unsigned_abs();
-            record.rev = last.and_then(|stored| read(&stored).ok()).map_or(now, |last| now.max(last.rev + 1));
+            record.rev = last.map_or(now, |last| now.max(last.rev + 1));
             let id = format!("{subject}.{}", record.rev);
             let ttl = ttl(&record.body);
             let (payload, behind) = (encode(&record)?, Behind::own(behind));
@@ -115,8 +169,8 @@ impl Journal {
             }
         }
         self.store.apply_records(std::slice::from_ref(&record), None).await?;
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        Ok(record)
+        self.applied(std::slice::from_ref(&record));
+        Ok((true, record))
     }
 
     /// Writes a record of what is set up for runtimes, made by `decide` out of all that there are (true: take it away).
@@ -130,7 +184,28 @@ impl Journal {
         floor: u64,
         decide: impl Fn(&[AgentProviderRow]) -> Result<(AgentProvider, bool), E>,
     ) -> Result<AgentProviderRow, E> {
-        let (table, keys) = Record::agent_providers_of(workspace);
+        self.put_among(workspace, floor, decide).await
+    }
+
+    /// Writes a role in a workspace, made by `decide` out of all that there are (true: take it away).
+    ///
+    /// # Errors
+    /// What `decide` answers; [`JournalError`] as for [`put`](Self::put).
+    pub async fn put_membership<E: From<JournalError>>(
+        &self,
+        workspace: &WorkspaceId,
+        decide: impl Fn(&[MembershipRow]) -> Result<(Membership, bool), E>,
+    ) -> Result<MembershipRow, E> {
+        self.put_among(workspace, 0, decide).await
+    }
+
+    async fn put_among<R: Among, E: From<JournalError>>(
+        &self,
+        workspace: &WorkspaceId,
+        floor: u64,
+        decide: impl Fn(&[R]) -> Result<(R::Body, bool), E>,
+    ) -> Result<R, E> {
+        let (table, keys) = R::places(workspace);
         let all = journal_subject(table, &keys);
         let _one = self.one_by_one.lock().await;
         let mut tries = 0;
@@ -139,11 +214,11 @@ impl Journal {
             let seq = last.as_ref().map_or(0, |stored| stored.seq);
             // What cannot be read has no number to be above of; the follower sets it aside.
             let last_rev = last.and_then(|stored| read(&stored).ok()).map_or(0, |record| record.rev);
-            let known = self.caught_up(workspace, last_rev).await?;
-            let top = known.iter().map(|row| row.rev).max().unwrap_or(0).max(last_rev).max(floor);
+            let known = self.caught_up::<R>(workspace, last_rev).await?;
+            let top = known.iter().map(Among::rev).max().unwrap_or(0).max(last_rev).max(floor);
             let (body, deleted) = decide(&known)?;
             let rev = clock::now().as_millis().unsigned_abs().max(top + 1);
-            let record = Record { rev, deleted, body: RecordBody::AgentProvider(body.clone()) };
+            let record = Record { rev, deleted, body: R::record(body.clone()) };
             let (table, key) = record.place();
             let subject = journal_subject(table, &key);
             let (id, payload) = (format!("{subject}.{rev}"), encode(&record).map_err(JournalError::from)?);
@@ -155,17 +230,17 @@ impl Journal {
                 Err(error) => return Err(JournalError::from(error).into()),
             }
             self.store.apply_records(std::slice::from_ref(&record), None).await.map_err(JournalError::from)?;
-            self.generation.fetch_add(1, Ordering::AcqRel);
-            return Ok(AgentProviderRow { body, rev, deleted });
+            self.applied(std::slice::from_ref(&record));
+            return Ok(R::row(body, rev, deleted));
         }
     }
 
-    /// All records of what is set up for runtimes, once the one with that number is among them.
-    async fn caught_up(&self, workspace: &WorkspaceId, rev: u64) -> Result<Vec<AgentProviderRow>, JournalError> {
+    /// All records of a kind in a workspace, once the one with that number is among them.
+    async fn caught_up<R: Among>(&self, workspace: &WorkspaceId, rev: u64) -> Result<Vec<R>, JournalError> {
         let deadline = tokio::time::Instant::now() + CATCH_UP_WITHIN;
         loop {
-            let known = self.store.agent_providers(workspace).await?;
-            if known.iter().map(|row| row.rev).max().unwrap_or(0) >= rev {
+            let known = R::all(&self.store, workspace).await?;
+            if known.iter().map(Among::rev).max().unwrap_or(0) >= rev {
                 return Ok(known);
             }
             if tokio::time::Instant::now() > deadline {
@@ -203,7 +278,7 @@ impl Journal {
                 }
                 self.store.park(&parked).await?;
                 self.store.apply_records(&records, Some(&cursor)).await?;
-                self.generation.fetch_add(1, Ordering::AcqRel);
+                self.applied(&records);
                 continue;
             }
             self.followed.send_replace(true);
@@ -222,10 +297,73 @@ fn read(stored: &Stored) -> Result<Record, DecodeError> {
 /// How long the bus keeps a record: sign-ins end, all else stays.
 fn ttl(body: &RecordBody) -> Option<Duration> {
     match body {
-        RecordBody::SignIn(sign_in) => {
-            let ends = sign_in.expires.plus_millis(SIGN_IN_AFTERLIFE_MS);
+        RecordBody::SignIn(SignIn { expires, .. })
+        | RecordBody::ApiToken(ApiToken { expires, .. })
+        | RecordBody::Invitation(Invitation { expires, .. }) => {
+            let ends = expires.plus_millis(AFTERLIFE_MS);
             Some(Duration::from_millis(ends.millis_since(clock::now()).max(1_000)))
         }
         RecordBody::User(_) | RecordBody::Membership(_) | RecordBody::Layout(_) | RecordBody::AgentProvider(_) => None,
+    }
+}
+
+/// Records that depend on each other within a workspace.
+trait Among: Sized + Send + Sync {
+    /// What such a record says.
+    type Body: Clone + Send;
+    /// Their places, as a filter of keys.
+    fn places(workspace: &WorkspaceId) -> (&'static str, String);
+    /// All of them, with those that were taken away.
+    fn all(store: &Store, workspace: &WorkspaceId) -> impl Future<Output = Result<Vec<Self>, StoreError>> + Send;
+    fn rev(&self) -> u64;
+    fn record(body: Self::Body) -> RecordBody;
+    fn row(body: Self::Body, rev: u64, deleted: bool) -> Self;
+}
+
+impl Among for AgentProviderRow {
+    type Body = AgentProvider;
+
+    fn places(workspace: &WorkspaceId) -> (&'static str, String) {
+        Record::agent_providers_of(workspace)
+    }
+
+    fn all(store: &Store, workspace: &WorkspaceId) -> impl Future<Output = Result<Vec<Self>, StoreError>> + Send {
+        store.agent_providers(workspace)
+    }
+
+    fn rev(&self) -> u64 {
+        self.rev
+    }
+
+    fn record(body: AgentProvider) -> RecordBody {
+        RecordBody::AgentProvider(body)
+    }
+
+    fn row(body: AgentProvider, rev: u64, deleted: bool) -> Self {
+        Self { body, rev, deleted }
+    }
+}
+
+impl Among for MembershipRow {
+    type Body = Membership;
+
+    fn places(workspace: &WorkspaceId) -> (&'static str, String) {
+        Record::memberships_of(workspace)
+    }
+
+    fn all(store: &Store, workspace: &WorkspaceId) -> impl Future<Output = Result<Vec<Self>, StoreError>> + Send {
+        store.members(workspace)
+    }
+
+    fn rev(&self) -> u64 {
+        self.rev
+    }
+
+    fn record(body: Membership) -> RecordBody {
+        RecordBody::Membership(body)
+    }
+
+    fn row(body: Membership, rev: u64, deleted: bool) -> Self {
+        Self { body, rev, deleted }
     }
 }

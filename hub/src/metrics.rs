@@ -90,6 +90,12 @@ pub struct Metrics {
     pub resident_bytes: Gauge<i64>,
     /// Restarts of background tasks after an error.
     pub restarts: Family<Of, Counter>,
+    /// What a limit refused, by limit.
+    pub limited: Family<Of, Counter>,
+    /// Open connections.
+    pub connections: Gauge,
+    /// Sign-ins by result.
+    pub sign_ins: Family<Of, Counter>,
     /// Events dropped at a viewer's terminal.
     pub terminal_gaps: Counter<u64, AtomicU64>,
 }
@@ -140,6 +146,9 @@ impl Metrics {
             sessions_active: metric!("sessions_active", "Sessions that have not ended", Gauge::default()),
             resident_bytes: metric!("resident_bytes", "Resident memory", Gauge::default()),
             restarts: metric!("task_restarts", "Restarts of background tasks after an error", Family::default()),
+            limited: metric!("limited", "What a limit refused, by limit", Family::default()),
+            connections: metric!("http_connections", "Open connections", Gauge::default()),
+            sign_ins: metric!("sign_ins", "Sign-ins by result", Family::default()),
             terminal_gaps: metric!("terminal_gaps", "Gaps in terminals shown to viewers", Counter::default()),
             registry,
         }

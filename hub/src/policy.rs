@@ -45,6 +45,8 @@ pub enum Access {
     Public,
     /// To be signed in, in any role.
     SignedIn,
+    /// To be signed in at a browser, in any role: not with an API token.
+    InPerson,
     /// At least this role.
     AtLeast(Role),
 }
@@ -54,7 +56,7 @@ impl Access {
     pub fn admits(self, role: Option<Role>) -> bool {
         match (self, role) {
             (Access::Public, _) => true,
-            (Access::SignedIn, role) => role.is_some(),
+            (Access::SignedIn | Access::InPerson, role) => role.is_some(),
             (Access::AtLeast(least), Some(role)) => role >= least,
             (Access::AtLeast(_), None) => false,
         }

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bus_schema::jetstream::{MESSAGES_CONSUMER, STATE_CONSUMER};
-use futures::FutureExt;
 use hub_store::{Opened, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,19 +23,21 @@ use crate::actions::Actions;
 use crate::agent_providers::{AgentProviders, Parts};
 use crate::api::{self, App};
 use crate::audit::Audit;
-use crate::authn::Authn;
+use crate::authn::{Authn, Oidc};
 use crate::bus::{Bus, BusError, StreamName};
 use crate::config::Config;
 use crate::enrolment::{self, Enrolment};
 use crate::ingest::{Ingest, batch_bytes};
 use crate::journal::Journal;
+use crate::limits::Limits;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::owners::Owners;
 use crate::refusals::Refusals;
 use crate::secrets::SecretKeys;
+use crate::server::Server;
 use crate::supervisor::{chain, keep_running};
-use crate::tls::{self, TlsListener};
+use crate::tls;
 
 /// How long an orderly end may take.
 const GRACE: Duration = Duration::from_secs(15);
@@ -73,7 +74,9 @@ async fn serve(
     let live = Arc::new(Live::new(bus.clone(), store.clone(), Arc::clone(&owners), Arc::clone(&metrics)));
     let journal = Journal::new(bus.clone(), store.clone(), Arc::clone(&metrics));
     let audit = Audit::new(bus.clone(), store.clone(), Arc::clone(&metrics));
-    let authn = Arc::new(Authn::new(store.clone(), Arc::clone(&journal), config.workspace.clone())?);
+    let limits = Limits::new(config.limits.clone(), Arc::clone(&metrics));
+    let authn = Authn::new(store.clone(), Arc::clone(&journal), config.workspace.clone(), Arc::clone(&limits))?;
+    let authn = Arc::new(authn);
     let actions = Actions::new(
         bus.clone(),
         store.clone(),
@@ -112,6 +115,10 @@ async fn serve(
         journal: Arc::clone(&journal),
         audit: Arc::clone(&audit),
         authn: Arc::clone(&authn),
+        oidc: Oidc::new(config.oidc.clone(), config.public_url.clone())?,
+        limits: Arc::clone(&limits),
+        public_url: config.public_url.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
         actions,
         agent_providers: Arc::clone(&agent_providers),
         enrolment: Arc::clone(&enrolment),
@@ -178,16 +185,14 @@ async fn serve(
 
     let address = listener.local_addr()?;
     announce(&config.data_dir, address, config.tls.is_some())?;
-    let ending = stop.clone();
-    let (router, ended) = (api::router(Arc::clone(&app)), async move { ending.cancelled().await });
-    let server = match &config.tls {
-        Some((cert, key)) => {
-            let listener = TlsListener::new(listener, tls::acceptor(cert, key)?);
-            axum::serve(listener, router).with_graceful_shutdown(ended).into_future().boxed()
-        }
-        None => axum::serve(listener, router).with_graceful_shutdown(ended).into_future().boxed(),
+    let server = Server {
+        router: api::router(Arc::clone(&app)),
+        tls: config.tls.as_ref().map(|(cert, key)| tls::acceptor(cert, key)).transpose()?,
+        limits,
+        metrics: Arc::clone(&metrics),
+        trusted_proxies: config.trusted_proxies.clone(),
     };
-    let mut server = tokio::task::JoinSet::from_iter([server]);
+    let mut server = tokio::task::JoinSet::from_iter([server.serve(listener, stop.clone())]);
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "mosaic-hub serves");
 
     let mut outcome = Ok(());
@@ -197,7 +202,7 @@ async fn serve(
             outcome = Err(anyhow::anyhow!(reason.clone().unwrap_or_default()));
         }
         ended = server.join_next() => {
-            outcome = ended.map_or(Ok(()), |joined| Ok(joined??));
+            outcome = ended.map_or(Ok(()), |joined| Ok(joined?));
         }
     }
     stop.cancel();

@@ -110,6 +110,7 @@ pub(super) async fn do_inject(
             format!("content of {} bytes is over the limit of {}", body.content.len(), limits::MAX_CONTENT_BYTES);
         return Err(ApiError::too_large(text));
     }
+    app.limits.inject(&asker.principal.user, &id)?;
     let mode = body.mode.unwrap_or_default();
     if let InjectMode::Unknown(word) = &mode {
         return Err(ApiError::invalid(format!("mode {word:?} is none of queue, steer, interrupt")));
@@ -144,7 +145,7 @@ pub(super) async fn do_kill_all(
     params(("id" = String, Path)), request_body = InjectBody, responses(
         (status = 202, body = Injected), (status = 404, body = super::error::ErrorBody),
         (status = 409, body = super::error::ErrorBody), (status = 413, body = super::error::ErrorBody),
-        (status = 503, body = super::error::ErrorBody)))]
+        (status = 429, body = super::error::ErrorBody), (status = 503, body = super::error::ErrorBody)))]
 pub(super) async fn inject(
     State(app): State<Shared>,
     Extension(asker): Extension<Asker>,

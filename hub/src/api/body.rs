@@ -1,10 +1,12 @@
 //! Reading what a request brings: JSON bodies within a limit, identifiers in paths, numbers in queries. Each mistake
-//! has its status: 400 malformed, 413 too large, 422 well-formed but invalid.
+//! has its status: 400 malformed, 408 too slow, 413 too large, 422 well-formed but invalid.
+
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use bus_schema::SessionId;
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
@@ -12,8 +14,6 @@ use serde::de::DeserializeOwned;
 use super::Shared;
 use super::error::ApiError;
 
-/// Largest body, in bytes. The largest that is useful is a message of 256 KiB with all of it escaped.
-const BODY_MAX: usize = 2 * 1024 * 1024;
 /// How much of a body that is too large is still read, so that the caller gets the answer instead of a broken
 /// connection.
 const DRAIN_MAX: usize = 32 * 1024 * 1024;
@@ -24,12 +24,19 @@ pub struct Json<T>(pub T);
 impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _app: &Shared) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         if !is_json(&parts.headers) {
             return Err(ApiError::malformed("send JSON, with the header Content-Type: application/json"));
         }
-        let bytes = read(body).await?;
+        let limits = app.limits.config();
+        let within = Duration::from_secs(limits.body_timeout_s);
+        let bytes = tokio::time::timeout(within, read(body, limits.body_bytes)).await.map_err(|_| {
+            app.limits.count("slow bodies");
+            let text = format!("the body did not come within {} s", within.as_secs());
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "tooSlow", text)
+        })?;
+        let bytes = bytes.inspect_err(|_| app.limits.count("body sizes"))?;
         match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Self(value)),
             Err(e) if e.is_data() => Err(ApiError::invalid(format!("the body does not fit: {e}"))),
@@ -44,7 +51,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     media.eq_ignore_ascii_case("application/json") || media.to_ascii_lowercase().ends_with("+json")
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
+async fn read(body: Body, most: usize) -> Result<Vec<u8>, ApiError> {
     let (mut bytes, mut size) = (vec![], 0);
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
@@ -53,12 +60,12 @@ async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
         if size > DRAIN_MAX {
             break;
         }
-        if size <= BODY_MAX {
+        if size <= most {
             bytes.extend_from_slice(&chunk);
         }
     }
-    if size > BODY_MAX {
-        return Err(ApiError::too_large(format!("the body is larger than {BODY_MAX} bytes")));
+    if size > most {
+        return Err(ApiError::too_large(format!("the body is larger than {most} bytes")));
     }
     Ok(bytes)
 }

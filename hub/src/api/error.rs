@@ -11,10 +11,11 @@ use serde::Serialize;
 use crate::actions::ActionError;
 use crate::agent_providers::AgentProviderError;
 use crate::audit::AuditError;
-use crate::authn::AuthnError;
+use crate::authn::{AuthnError, OidcError};
 use crate::bus::{BusError, CommandError};
 use crate::enrolment::EnrolmentError;
 use crate::journal::JournalError;
+use crate::limits::Limited;
 use crate::policy::Role;
 
 /// What an error looks like on the wire.
@@ -62,6 +63,16 @@ impl ApiError {
     pub(super) fn cross_site() -> Self {
         let text = "this request comes from another site's page; use Mission Control itself, or a script";
         Self::new(StatusCode::FORBIDDEN, "crossSite", text)
+    }
+
+    pub(super) fn not_in_person() -> Self {
+        let text = "this is for people who signed in at a browser, not for API tokens";
+        Self::new(StatusCode::FORBIDDEN, "notInPerson", text)
+    }
+
+    pub(super) fn out_of_scope() -> Self {
+        let text = "this token is bound to some sessions; this is none of them, or about more than them";
+        Self::new(StatusCode::FORBIDDEN, "outOfScope", text)
     }
 
     pub(super) fn malformed(message: impl Into<String>) -> Self {
@@ -176,11 +187,41 @@ impl From<AuthnError> for ApiError {
             AuthnError::NoRole(_) => {
                 Self::new(StatusCode::FORBIDDEN, "noRole", "you have no role in this workspace; ask an admin for one")
             }
+            AuthnError::Disabled(_) => {
+                let text = "an admin keeps you out of this workspace; ask them";
+                Self::new(StatusCode::FORBIDDEN, "disabled", text)
+            }
             AuthnError::Invalid(text) => Self::invalid(text),
+            AuthnError::NoPerson(_) | AuthnError::NoInvitation => Self::not_found(error.to_string()),
+            AuthnError::Member(_) => Self::new(StatusCode::CONFLICT, "alreadyMember", error.to_string()),
+            AuthnError::LastAdmin => Self::new(StatusCode::CONFLICT, "lastAdmin", error.to_string()),
+            AuthnError::Limited(limited) => limited.into(),
+            AuthnError::Oidc(error) => error.into(),
             AuthnError::Store(error) => error.into(),
             AuthnError::Journal(error) => error.into(),
             AuthnError::Hash(_) | AuthnError::Random => Self::internal(&error),
         }
+    }
+}
+
+impl From<OidcError> for ApiError {
+    fn from(error: OidcError) -> Self {
+        match &error {
+            OidcError::Unknown(_) => Self::not_found(error.to_string()),
+            OidcError::State | OidcError::Refused(_) | OidcError::Untrusted(_) => {
+                Self::new(StatusCode::UNAUTHORIZED, "signInFailed", error.to_string())
+            }
+            OidcError::NotLetIn(_) => Self::new(StatusCode::FORBIDDEN, "notLetIn", error.to_string()),
+            OidcError::Away(_) => Self::away("signInAway", "the sign-in service is away; try again", &error),
+        }
+    }
+}
+
+impl From<Limited> for ApiError {
+    fn from(limited: Limited) -> Self {
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "tooMany", limited.to_string());
+        error.retry_after_s = Some(limited.retry_after_s);
+        error
     }
 }
 

@@ -19,6 +19,9 @@ struct Files;
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
                       form-action 'self'; frame-ancestors 'none'";
 
+/// What is no page may do nothing where a browser takes it for one.
+pub(super) const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
+
 pub(super) fn router() -> Router<Shared> {
     Router::new()
         .route("/", get(|| async { Redirect::temporary("/mission-control") }))
@@ -57,5 +60,6 @@ fn file(path: &str) -> Response {
 fn not_built() -> Response {
     let text = "the dashboard was not built before the hub: run `cargo xtask up`, or `npm ci && npm run build` in \
                 dashboard/ and build the hub again\n";
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, POLICY)];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response()
 }

@@ -10,6 +10,7 @@
 //!    of the hub. First from memory, then from the streams, then from the store.
 //! 2. A fresh stream begins with a snapshot of every session asked for that has not ended, then `ready`.
 //! 3. A viewer that does not keep up falls back onto the streams, at its own pace; it costs nobody else anything.
+//! 4. A stream ends as soon as whoever asked for it is signed out, kept out, or in another role.
 
 mod past;
 mod viewer;
@@ -27,6 +28,7 @@ use bus_schema::{Message, Session, SessionId};
 use futures::Stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use utoipa::PartialSchema;
 use utoipa::openapi::Components;
 
@@ -35,6 +37,8 @@ use super::body::{InPath, Query};
 use super::error::ApiError;
 use super::terminal::TerminalFeed;
 use crate::actions::Asker;
+use crate::clock;
+use crate::limits::StreamPlace;
 use crate::live::place::Place;
 use viewer::Viewer;
 
@@ -42,6 +46,8 @@ use viewer::Viewer;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events on their way to one viewer.
 const QUEUE: usize = 64;
+/// Pause before it is asked again whether a stream may go on, while the store is away.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Sessions that may be named one by one.
 const NAMED_MAX: usize = 200;
 /// Terminals of one stream.
@@ -148,6 +154,15 @@ pub(super) async fn session_stream(
     open(app, asker, &headers, query, Filter::Named(BTreeSet::from([id])))
 }
 
+/// A token that is bound to some sessions sees those only.
+fn in_scope(asker: &Asker, filter: &Filter, terminals: &[(SessionId, Option<u64>)]) -> bool {
+    let named = match filter {
+        Filter::All => asker.principal.only().is_none(),
+        Filter::Named(ids) => ids.iter().all(|id| asker.principal.may_touch(id)),
+    };
+    named && terminals.iter().all(|(id, _)| asker.principal.may_touch(id))
+}
+
 fn open(
     app: Shared,
     asker: Asker,
@@ -161,31 +176,76 @@ fn open(
     let cursor: Option<Place> =
         cursor.map_err(|e: crate::live::place::PlaceError| ApiError::malformed(e.to_string()))?;
     let terminals = parse_terminals(query.terminals.as_deref().unwrap_or_default())?;
+    let nodes = query.nodes.is_some_and(|n| n == "1" || n == "true");
+    if !in_scope(&asker, &filter, &terminals) || (nodes && asker.principal.only().is_some()) {
+        return Err(ApiError::out_of_scope());
+    }
     let (queue, events) = mpsc::channel(QUEUE);
+    let response = respond(app.clone(), asker.clone(), events)?;
     for (id, offset) in terminals {
         let feed = TerminalFeed::new(app.clone(), asker.clone(), id, offset, queue.clone());
         app.tasks.spawn(feed.run(false));
     }
-    let nodes = query.nodes.is_some_and(|n| n == "1" || n == "true");
     let viewer = Viewer { app: app.clone(), filter, nodes, queue };
     app.tasks.spawn(viewer.run(cursor, query.after));
-    Ok(respond(app, events))
+    Ok(response)
 }
 
-/// The response that carries what comes through a queue.
-pub(super) fn respond(app: Shared, events: mpsc::Receiver<SseEvent>) -> Response {
-    let stream = Sse::new(Carried { app, events, counted: false }).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+/// The response that carries what comes through a queue, for as long as whoever asked may see it.
+pub(super) fn respond(app: Shared, asker: Asker, events: mpsc::Receiver<SseEvent>) -> Result<Response, ApiError> {
+    let place = app.limits.stream(&asker.principal.user)?;
+    let over = CancellationToken::new();
+    app.tasks.spawn(watch_over(app.clone(), asker, over.clone()));
+    app.metrics.viewers.inc();
+    let carried = Carried {
+        ended: Box::pin(over.clone().cancelled_owned()),
+        _end: over.drop_guard(),
+        app,
+        events,
+        _place: place,
+    };
+    let stream = Sse::new(carried).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     let mut response = stream.into_response();
     let name = HeaderName::from_static("x-accel-buffering");
     response.headers_mut().insert(name, HeaderValue::from_static("no"));
-    response
+    Ok(response)
+}
+
+/// Ends a stream when whoever asked for it is not who they were any more. What cannot be looked at is looked at again.
+async fn watch_over(app: Shared, asker: Asker, over: CancellationToken) {
+    let mut people = app.journal.people();
+    let ends = asker.principal.via.expires();
+    loop {
+        let left = Duration::from_millis(ends.millis_since(clock::now()));
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = over.cancelled() => return,
+            () = tokio::time::sleep(left) => break,
+            Ok(()) = people.changed() => {}
+        }
+        loop {
+            match app.authn.is_still(&asker.principal).await {
+                Ok(true) => break,
+                Ok(false) => return over.cancel(),
+                Err(error) => tracing::debug!(%error, "whether a stream may go on is looked at again"),
+            }
+            tokio::select! {
+                () = app.stop.cancelled() => return,
+                () = over.cancelled() => return,
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
+        }
+    }
+    over.cancel();
 }
 
 /// Events on their way into a response; counts the viewer while it lives, and ends when the hub does.
 struct Carried {
     app: Shared,
     events: mpsc::Receiver<SseEvent>,
-    counted: bool,
+    ended: std::pin::Pin<Box<WaitForCancellationFutureOwned>>,
+    _end: DropGuard,
+    _place: StreamPlace,
 }
 
 impl Stream for Carried {
@@ -195,9 +255,8 @@ impl Stream for Carried {
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
-        if !self.counted {
-            self.counted = true;
-            self.app.metrics.viewers.inc();
+        if self.ended.as_mut().poll(cx).is_ready() {
+            return std::task::Poll::Ready(None);
         }
         self.events.poll_recv(cx).map(|event| event.map(Ok))
     }
@@ -205,9 +264,7 @@ impl Stream for Carried {
 
 impl Drop for Carried {
     fn drop(&mut self) {
-        if self.counted {
-            self.app.metrics.viewers.dec();
-        }
+        self.app.metrics.viewers.dec();
     }
 }
 

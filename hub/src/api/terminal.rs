@@ -100,8 +100,9 @@ pub(super) async fn stream(
     let last = last.map(str::parse).transpose();
     let last: Option<u64> = last.map_err(|_| ApiError::malformed("Last-Event-ID of a terminal is an offset"))?;
     let (queue, events) = mpsc::channel(QUEUE);
+    let response = respond(app.clone(), asker.clone(), events)?;
     app.tasks.spawn(TerminalFeed::new(app.clone(), asker, id, last.or(query.offset), queue).run(true));
-    Ok(respond(app, events))
+    Ok(response)
 }
 
 /// Type into the terminal of a session.

@@ -1,10 +1,11 @@
-//! The hub's own records: people, their roles, their sign-ins, their layouts, and what is set up for runtimes.
+//! The hub's own records: people, their roles, their sign-ins, tokens and invitations, their layouts, and what is set
+//! up for runtimes. People are read in [`people`].
 //!
 //! A record is written whole, with a number that grows ([`Record::rev`]); the higher number wins, at write and at
 //! replay, by the same code ([`Store::apply_records`]). A record that was deleted stays as a row without content, so
 //! that a replay cannot bring it back.
 
-use bus_schema::{NodeId, ProviderName, Timestamp, UserId, WorkspaceId};
+use bus_schema::{NodeId, ProviderName, SessionId, Timestamp, UserId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use surrealdb::types::Value;
 
@@ -40,6 +41,10 @@ pub enum RecordBody {
     Layout(Layout),
     /// How a runtime is reached.
     AgentProvider(AgentProvider),
+    /// What lets a script in.
+    ApiToken(ApiToken),
+    /// What lets a new person in, once.
+    Invitation(Invitation),
 }
 
 /// A person.
@@ -52,8 +57,11 @@ pub struct User {
     pub email: String,
     /// For people.
     pub name: String,
-    /// Argon2id hash in PHC form.
+    /// Argon2id hash in PHC form; empty for a person who has none and signs in elsewhere.
     pub password: String,
+    /// Who they are at sign-in services: issuer, a space, and the subject there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<String>,
 }
 
 impl std::fmt::Debug for User {
@@ -72,6 +80,9 @@ pub struct Membership {
     pub user: UserId,
     /// `admin`, `operator` or `observer`.
     pub role: String,
+    /// True while an admin keeps them out.
+    #[serde(default)]
+    pub disabled: bool,
 }
 
 /// A signed-in browser.
@@ -82,6 +93,58 @@ pub struct SignIn {
     pub token_hash: String,
     /// Who.
     pub user: UserId,
+    /// Since when.
+    pub created: Timestamp,
+    /// Until when.
+    pub expires: Timestamp,
+    /// What the browser says it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Where it signed in from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// What lets a script in, in the name of a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiToken {
+    /// SHA-256 of the token, in hex.
+    pub token_hash: String,
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// Whose.
+    pub user: UserId,
+    /// What it is for.
+    pub name: String,
+    /// The most it may do: `admin`, `operator` or `observer`; never more than its person may.
+    pub role: String,
+    /// The only sessions it may touch; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Vec<SessionId>>,
+    /// Since when.
+    pub created: Timestamp,
+    /// Until when.
+    pub expires: Timestamp,
+    /// When it was used last, to the hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
+}
+
+/// What lets a new person in, once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Invitation {
+    /// SHA-256 of the token in its link, in hex.
+    pub token_hash: String,
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// Who is invited, in lower case.
+    pub email: String,
+    /// As what.
+    pub role: String,
+    /// Who invited.
+    pub by: UserId,
     /// Since when.
     pub created: Timestamp,
     /// Until when.
@@ -152,11 +215,16 @@ pub struct AgentProviderRow {
 }
 
 /// The tables of all records.
-const TABLES: [&str; 5] = ["user", "membership", "sign_in", "layout", AGENT_PROVIDERS];
+const TABLES: [&str; 7] = ["user", "membership", "sign_in", "layout", AGENT_PROVIDERS, "api_token", "invitation"];
 /// The table of [`AgentProvider`].
 const AGENT_PROVIDERS: &str = "agent_provider";
 
 impl Record {
+    /// The places of all roles in a workspace, as a filter of keys.
+    pub fn memberships_of(workspace: &WorkspaceId) -> (&'static str, String) {
+        ("membership", format!("{workspace}.*"))
+    }
+
     /// The places of all records of [`AgentProvider`] in a workspace, as a filter of keys.
     pub fn agent_providers_of(workspace: &WorkspaceId) -> (&'static str, String) {
         (AGENT_PROVIDERS, format!("{workspace}.*"))
@@ -170,6 +238,8 @@ impl Record {
             RecordBody::SignIn(s) => ("sign_in", s.token_hash.clone()),
             RecordBody::Layout(l) => ("layout", format!("{}.{}", l.user, l.workspace)),
             RecordBody::AgentProvider(a) => (AGENT_PROVIDERS, format!("{}.{}", a.workspace, a.id)),
+            RecordBody::ApiToken(t) => ("api_token", t.token_hash.clone()),
+            RecordBody::Invitation(i) => ("invitation", i.token_hash.clone()),
         }
     }
 
@@ -180,18 +250,33 @@ impl Record {
                 ("email", text(&u.email)),
                 ("name", text(&u.name)),
                 ("password", text(&u.password)),
+                ("identities", json(serde_json::json!(u.identities))),
             ]),
             RecordBody::Membership(m) => row([
                 ("id", membership_id(&m.workspace, &m.user)),
                 ("workspace", text(m.workspace.as_str())),
                 ("user", text(m.user.as_str())),
                 ("role", text(&m.role)),
+                ("disabled", Value::Bool(m.disabled)),
             ]),
             RecordBody::SignIn(s) => row([
                 ("id", id1("sign_in", &s.token_hash)),
                 ("user", text(s.user.as_str())),
                 ("created", time(s.created)),
                 ("expires", time(s.expires)),
+                ("record", document(s)),
+            ]),
+            RecordBody::ApiToken(t) => row([
+                ("id", id1("api_token", &t.token_hash)),
+                ("user", text(t.user.as_str())),
+                ("expires", time(t.expires)),
+                ("record", document(t)),
+            ]),
+            RecordBody::Invitation(i) => row([
+                ("id", id1("invitation", &i.token_hash)),
+                ("workspace", text(i.workspace.as_str())),
+                ("expires", time(i.expires)),
+                ("record", document(i)),
             ]),
             RecordBody::Layout(l) => row([
                 ("id", layout_id(&l.user, &l.workspace)),
@@ -209,7 +294,7 @@ impl Record {
     }
 }
 
-fn membership_id(workspace: &WorkspaceId, user: &UserId) -> Value {
+pub(crate) fn membership_id(workspace: &WorkspaceId, user: &UserId) -> Value {
     id2("membership", workspace.as_str(), text(user.as_str()))
 }
 
@@ -239,75 +324,10 @@ impl Store {
         self.write("writing the hub's own records", &sql, vars).await.map(drop)
     }
 
-    async fn record(&self, table: &'static str, id: Value) -> Result<Option<(Reader, u64)>, StoreError> {
+    pub(crate) async fn record(&self, table: &'static str, id: Value) -> Result<Option<(Reader, u64)>, StoreError> {
         let rows = self.read("reading a record", "SELECT * OMIT id FROM $id", row([("id", id)])).await?;
         let Some(found) = rows.into_iter().flatten().next() else { return Ok(None) };
         present(table, found)
-    }
-
-    /// A person by email (lower case), with the record's number.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn user_by_email(&self, email: &str) -> Result<Option<(User, u64)>, StoreError> {
-        let sql = "SELECT * FROM user WHERE email = $email AND deleted = false LIMIT 1";
-        let rows = self.read("looking a person up", sql, row([("email", text(email))])).await?;
-        rows.into_iter().flatten().next().map(user).transpose()
-    }
-
-    /// A person, with the record's number.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn user(&self, id: &UserId) -> Result<Option<(User, u64)>, StoreError> {
-        let sql = "SELECT * FROM $id WHERE deleted = false";
-        let rows = self.read("reading a person", sql, row([("id", id1("user", id.as_str()))])).await?;
-        rows.into_iter().flatten().next().map(user).transpose()
-    }
-
-    /// The workspaces of a person with their roles.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn memberships(&self, id: &UserId) -> Result<Vec<Membership>, StoreError> {
-        let sql = "SELECT * OMIT id FROM membership WHERE user = $user AND deleted = false";
-        let rows = self.read("reading roles", sql, row([("user", text(id.as_str()))])).await?;
-        rows.into_iter()
-            .flatten()
-            .map(|r| {
-                let mut reader = Reader::new("membership", r);
-                Ok(Membership {
-                    workspace: reader.parsed("workspace")?,
-                    user: reader.parsed("user")?,
-                    role: reader.text("role")?,
-                })
-            })
-            .collect()
-    }
-
-    /// The number of a person's role record in a workspace; 0 if there is none.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn membership_rev(&self, workspace: &WorkspaceId, user: &UserId) -> Result<u64, StoreError> {
-        Ok(self.record("membership", membership_id(workspace, user)).await?.map_or(0, |(_, rev)| rev))
-    }
-
-    /// A sign-in by the hash of its token, with the record's number.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn sign_in(&self, token_hash: &str) -> Result<Option<(SignIn, u64)>, StoreError> {
-        let Some((mut reader, rev)) = self.record("sign_in", id1("sign_in", token_hash)).await? else {
-            return Ok(None);
-        };
-        let sign_in = SignIn {
-            token_hash: token_hash.to_owned(),
-            user: reader.parsed("user")?,
-            created: reader.time("created")?,
-            expires: reader.time("expires")?,
-        };
-        Ok(Some((sign_in, rev)))
     }
 
     /// A person's panels, with the record's number; none if they never saved any.
@@ -359,13 +379,4 @@ fn present(table: &'static str, mut found: Row) -> Result<Option<(Reader, u64)>,
     let mut reader = Reader::new(table, found);
     let rev = reader.number("rev")?;
     Ok(Some((reader, rev)))
-}
-
-fn user(found: Row) -> Result<(User, u64), StoreError> {
-    let mut reader = Reader::new("user", found);
-    let key = reader.key()?;
-    let id = UserId::new(&key).map_err(|e| StoreError::Form { table: "user", detail: e.to_string() })?;
-    let user =
-        User { id, email: reader.text("email")?, name: reader.text("name")?, password: reader.text("password")? };
-    Ok((user, reader.number("rev")?))
 }

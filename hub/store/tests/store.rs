@@ -274,11 +274,19 @@ async fn the_hubs_own_records_are_whole_and_the_higher_number_wins() {
             email: "ada@example.org".into(),
             name: name.into(),
             password: "$a".into(),
+            identities: vec!["https://id.example 7".into()],
         })
     };
     let record = |rev, deleted, body| Record { rev, deleted, body };
-    let membership = Membership { workspace: workspace(), user: id.clone(), role: "admin".into() };
-    let sign_in = SignIn { token_hash: "ff".into(), user: id.clone(), created: at(0), expires: at(1) };
+    let membership = Membership { workspace: workspace(), user: id.clone(), role: "admin".into(), disabled: false };
+    let sign_in = SignIn {
+        token_hash: "ff".into(),
+        user: id.clone(),
+        created: at(0),
+        expires: at(1),
+        agent: None,
+        address: None,
+    };
     let layout = Layout { user: id.clone(), workspace: workspace(), document: serde_json::json!([1, {"a": null}]) };
     let records = [
         record(2, false, user("Ada")),
@@ -292,13 +300,59 @@ async fn the_hubs_own_records_are_whole_and_the_higher_number_wins() {
     let (found, rev) = store.user_by_email("ada@example.org").await.unwrap().unwrap();
     assert_eq!((found.name.as_str(), rev), ("Ada", 2));
     assert_eq!(store.user(&id).await.unwrap().unwrap().0, found);
-    assert_eq!(store.memberships(&id).await.unwrap(), [membership]);
+    assert_eq!(store.user_by_identity("https://id.example 7").await.unwrap(), Some(found.clone()));
+    assert_eq!(store.user_by_identity("https://id.example 8").await.unwrap(), None);
+    assert_eq!(store.users(std::slice::from_ref(&id)).await.unwrap(), [found]);
+    assert_eq!(store.memberships(&id).await.unwrap(), vec![membership.clone()]);
+    assert_eq!(
+        store.members(&workspace()).await.unwrap(),
+        [MembershipRow { body: membership, rev: 1, deleted: false }]
+    );
+    assert_eq!(store.sign_ins(&id).await.unwrap(), vec![sign_in.clone()]);
     assert_eq!(store.sign_in("ff").await.unwrap(), Some((sign_in.clone(), 1)));
     assert_eq!(store.layout(&id, &workspace()).await.unwrap(), Some((layout.document, 7)));
     store.apply_records(&[record(2, true, RecordBody::SignIn(sign_in.clone()))], None).await.unwrap();
     store.apply_records(&[record(1, false, RecordBody::SignIn(sign_in))], None).await.unwrap();
     assert_eq!(store.sign_in("ff").await.unwrap(), None, "a replay does not bring back what was taken away");
     assert_eq!(store.user_by_email("eve@example.org").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn tokens_and_invitations_are_found_by_their_hash_until_they_are_taken_away() {
+    let store = memory().await;
+    let user = UserId::new("u1").unwrap();
+    let token = ApiToken {
+        token_hash: "aa".into(),
+        workspace: workspace(),
+        user: user.clone(),
+        name: "deploy".into(),
+        role: "observer".into(),
+        sessions: None,
+        created: at(0),
+        expires: at(1),
+        last_used: Some(at(1)),
+    };
+    let invitation = Invitation {
+        token_hash: "bb".into(),
+        workspace: workspace(),
+        email: "eve@example.org".into(),
+        role: "operator".into(),
+        by: user.clone(),
+        created: at(0),
+        expires: at(1),
+    };
+    for (rev, deleted) in [(1, false), (2, true), (1, false)] {
+        let records = [
+            Record { rev, deleted, body: RecordBody::ApiToken(token.clone()) },
+            Record { rev, deleted, body: RecordBody::Invitation(invitation.clone()) },
+        ];
+        store.apply_records(&records, None).await.unwrap();
+        let there = if rev == 1 && store.api_token("aa").await.unwrap().is_some() { 1 } else { 0 };
+        assert_eq!(store.api_tokens(&workspace(), &user).await.unwrap(), vec![token.clone(); there]);
+        assert_eq!(store.invitations(&workspace()).await.unwrap(), vec![invitation.clone(); there]);
+        assert_eq!(store.invitation("bb").await.unwrap().is_some(), there == 1);
+    }
+    assert_eq!(store.api_token("aa").await.unwrap(), None, "a replay does not bring back what was taken away");
 }
 
 #[tokio::test]

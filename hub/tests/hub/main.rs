@@ -4,50 +4,22 @@
 
 mod agent_providers;
 mod answer;
+mod attacks;
+mod limits;
 mod nodes;
+mod oidc;
+mod people;
 mod resume;
+mod routes;
 mod support;
 
 use std::collections::BTreeMap;
 
 use bus_schema::*;
-use hub::policy::{Access, Role as Who};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::*;
 use testkit::wait_until;
-
-/// A path of the table with something in the place of its parameters.
-fn concrete(path: &str) -> String {
-    path.replace("{id}", S1)
-}
-
-#[tokio::test]
-async fn every_route_asks_for_its_role() {
-    let stack = Stack::start().await;
-    let nobody = stack.nobody();
-    let mut people = vec![];
-    for role in Who::ALL {
-        people.push((role, stack.sign_in(role.as_str()).await));
-    }
-    for route in hub::api::table() {
-        for method in &route.methods {
-            let path = concrete(&route.path);
-            // Signing out would end the walk; that it needs a sign-in is seen with nobody.
-            let ends = path == "/api/auth/logout";
-            let status = nobody.send(method.clone(), &path, Some(&json!({}))).await.unwrap().status();
-            let refused = status == StatusCode::UNAUTHORIZED;
-            // A sign-in without email and password is invalid, not refused.
-            assert_eq!(refused, route.access != Access::Public, "nobody, {method} {path}: {status}");
-            for (role, person) in people.iter().filter(|_| !ends) {
-                let status = person.send(method.clone(), &path, Some(&json!({}))).await.unwrap().status();
-                let refused = status == StatusCode::FORBIDDEN;
-                assert_eq!(refused, !route.access.admits(Some(*role)), "{role}, {method} {path}: {status}");
-                assert_ne!(status, StatusCode::UNAUTHORIZED, "{role}, {method} {path}");
-            }
-        }
-    }
-}
 
 #[tokio::test]
 async fn the_server_has_no_route_that_the_table_does_not_know() {
@@ -95,18 +67,6 @@ async fn signing_in_and_out() {
     let results: Vec<_> = log["entries"].as_array().unwrap().iter().map(|e| e["result"].as_str().unwrap()).collect();
     assert!(results.iter().filter(|r| **r == "refused").count() == 2, "{results:?}");
     assert!(!log.to_string().contains("operatoroperator"), "no password is written down");
-}
-
-#[tokio::test]
-async fn a_write_from_another_sites_page_is_refused() {
-    let stack = Stack::start().await;
-    let admin = stack.sign_in("admin").await;
-    for (name, value) in [("sec-fetch-site", "cross-site"), ("origin", "http://evil.example")] {
-        let request = admin.request(Method::POST, "/api/mission-control/kill-all").header(name, value);
-        let answer = request.json(&json!({"confirm": "KILL ALL"})).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{name}");
-        assert_eq!(answer.json::<Value>().await.unwrap()["error"]["code"], "crossSite");
-    }
 }
 
 #[tokio::test]

@@ -26,10 +26,12 @@ pub struct Stack {
     pub hub: Option<Process>,
     pub dir: tempfile::TempDir,
     pub memtable_bytes: u64,
-    /// Further lines under `[nats]`.
+    /// Further lines of `[nats]`.
     pub nats_lines: String,
-    /// Further lines under `[hub]`.
+    /// Further lines of `[hub]`.
     pub hub_lines: String,
+    /// Further tables of the configuration.
+    pub tables: String,
     http: reqwest::Client,
 }
 
@@ -38,18 +40,25 @@ impl Stack {
         Self::start_with(16 * 1024 * 1024).await
     }
 
-    /// A hub that may let nodes in.
-    pub async fn start_with_identity() -> Self {
-        let mut stack = Self::start().await;
-        stack.stop_hub();
-        let dir = stack.nats.identity().identity().dir().to_owned();
-        stack.nats_lines = format!("identity = {dir:?}\n");
+    pub async fn start_with(memtable_bytes: u64) -> Self {
+        let mut stack = Self { memtable_bytes, ..Self::idle(NatsServer::start().unwrap()) };
         stack.start_hub().await;
         stack
     }
 
-    pub async fn start_with(memtable_bytes: u64) -> Self {
-        let mut stack = Self { memtable_bytes, ..Self::idle(NatsServer::start().unwrap()) };
+    /// With further lines of `[hub]` and further tables.
+    pub async fn start_configured(hub_lines: &str, tables: &str) -> Self {
+        let mut stack = Self::idle(NatsServer::start().unwrap());
+        (stack.hub_lines, stack.tables) = (hub_lines.into(), tables.into());
+        stack.start_hub().await;
+        stack
+    }
+
+    /// A hub that may let nodes in.
+    pub async fn start_with_identity() -> Self {
+        let mut stack = Self::idle(NatsServer::start().unwrap());
+        let dir = stack.nats.identity().identity().dir().to_owned();
+        stack.nats_lines = format!("identity = {dir:?}\n");
         stack.start_hub().await;
         stack
     }
@@ -63,6 +72,7 @@ impl Stack {
             memtable_bytes: 16 * 1024 * 1024,
             nats_lines: String::new(),
             hub_lines: String::new(),
+            tables: String::new(),
             http: reqwest::Client::new(),
         }
     }
@@ -76,16 +86,17 @@ impl Stack {
         let url = self.nats.url();
         let identity = self.nats.identity();
         let config = format!(
-            "[hub]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"hub\"\nbootstrap_users = \"users.json\"\n{}\
+            "[hub]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"hub\"\nbootstrap_users = \"users.json\"\n{}\n\
              [nats]\nurl = \"{url}\"\ncreds = {:?}\njournal_creds = {:?}\ncommand_key = {:?}\n\
-             messages_max_bytes = 268435456\nterminal_max_bytes = 268435456\n{}\
-             [store]\nmemtable_bytes = {}\n",
+             messages_max_bytes = 268435456\nterminal_max_bytes = 268435456\n{}\n\
+             [store]\nmemtable_bytes = {}\n{}\n",
             self.hub_lines,
             identity.hub_creds(),
             identity.identity().journal_creds(),
             identity.identity().command_key_path(),
             self.nats_lines,
             self.memtable_bytes,
+            self.tables,
         );
         let path = self.dir.path().join("hub.toml");
         std::fs::write(&path, config).unwrap();

@@ -17,12 +17,23 @@ pub struct Person {
     http: reqwest::Client,
     url: String,
     cookie: Option<String>,
+    token: Option<String>,
 }
 
 impl Person {
     /// Nobody yet, at the hub of that address.
     pub fn nobody(url: impl Into<String>) -> Self {
-        Self { http: reqwest::Client::new(), url: url.into(), cookie: None }
+        Self { http: reqwest::Client::new(), url: url.into(), cookie: None, token: None }
+    }
+
+    /// A script with that API token, at the hub of that address.
+    pub fn with_token(url: impl Into<String>, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..Self::nobody(url) }
+    }
+
+    /// A browser with that cookie (`name=value`), at the hub of that address.
+    pub fn with_cookie(url: impl Into<String>, cookie: impl Into<String>) -> Self {
+        Self { cookie: Some(cookie.into()), ..Self::nobody(url) }
     }
 
     /// The same person at another address of the hub.
@@ -47,9 +58,10 @@ impl Person {
     /// A request as this person.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.url));
-        match &self.cookie {
-            Some(cookie) => request.header("cookie", cookie),
-            None => request,
+        match (&self.cookie, &self.token) {
+            (Some(cookie), _) => request.header("cookie", cookie),
+            (None, Some(token)) => request.bearer_auth(token),
+            (None, None) => request,
         }
     }
 
