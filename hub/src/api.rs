@@ -32,7 +32,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
-use bus_schema::WorkspaceId;
+use bus_schema::{SessionId, WorkspaceId};
 use hub_store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ use utoipa_axum::routes;
 
 use crate::actions::{Actions, Asker};
 use crate::agent_providers::AgentProviders;
-use crate::audit::Audit;
+use crate::audit::{Audit, Deed};
 use crate::authn::{Authn, Principal, cookie};
 use crate::bus::Bus;
 use crate::journal::Journal;
@@ -271,19 +271,76 @@ async fn around(State(app): State<Shared>, mut request: Request, next: Next) -> 
 /// Before every handler of a route: who is it, may they, and does a browser's write come from our own page.
 async fn guard(State((app, access)): State<(Shared, Access)>, mut request: Request, next: Next) -> Response {
     let write = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let asked = Asked::of(&request);
     match admit(&app, access, write, request.headers().clone()).await {
-        Ok(principal) => {
-            if let Some(principal) = principal {
-                let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-                request.extensions_mut().insert(Asker { principal, request_id: id });
+        Ok(None) => next.run(request).await,
+        Ok(Some(principal)) => {
+            let asker = Asker { principal, request_id: asked.request_id.clone() };
+            request.extensions_mut().insert(asker.clone());
+            let response = next.run(request).await;
+            if let Some(error) = response.extensions().get::<ApiError>() {
+                note_refusal(&app, &asker, &asked, error).await;
             }
-            next.run(request).await
+            response
         }
-        Err(error) => error.into_response(),
+        Err(Turned { error, away: None }) => error.into_response(),
+        Err(Turned { error, away: Some(principal) }) => {
+            let asker = Asker { principal: *principal, request_id: asked.request_id.clone() };
+            note_refusal(&app, &asker, &asked, &error).await;
+            error.into_response()
+        }
     }
 }
 
-async fn admit(app: &App, access: Access, write: bool, headers: HeaderMap) -> Result<Option<Principal>, ApiError> {
+/// What a request asked for, for the audit log.
+struct Asked {
+    request_id: String,
+    method: String,
+    route: String,
+    session: Option<SessionId>,
+}
+
+impl Asked {
+    fn of(request: &Request) -> Self {
+        let of = request.extensions();
+        let mut words = request.uri().path().split('/');
+        Self {
+            request_id: of.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+            method: request.method().to_string(),
+            route: of.get::<MatchedPath>().map_or("none", |p| p.as_str()).to_owned(),
+            session: words.find_map(|word| SessionId::new(word).ok()),
+        }
+    }
+}
+
+/// Somebody was turned away; who, where that is known.
+struct Turned {
+    error: ApiError,
+    away: Option<Box<Principal>>,
+}
+
+impl<E: Into<ApiError>> From<E> for Turned {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), away: None }
+    }
+}
+
+/// What somebody may not do (403), or not so often (429), is written down.
+async fn note_refusal(app: &App, asker: &Asker, asked: &Asked, error: &ApiError) {
+    let status = error.status();
+    if !matches!(status, axum::http::StatusCode::FORBIDDEN | axum::http::StatusCode::TOO_MANY_REQUESTS) {
+        return;
+    }
+    let mut deed = Deed::by(asker, "refused")
+        .with("method", asked.method.as_str())
+        .with("route", asked.route.as_str())
+        .with("status", status.as_u16())
+        .with("code", error.code());
+    deed.session_id = asked.session.clone();
+    app.audit.refused(deed, error.message()).await;
+}
+
+async fn admit(app: &App, access: Access, write: bool, headers: HeaderMap) -> Result<Option<Principal>, Turned> {
     if write {
         same_site(&headers)?;
     }
@@ -296,16 +353,16 @@ async fn admit(app: &App, access: Access, write: bool, headers: HeaderMap) -> Re
         None => None,
     };
     let Some(principal) = principal else {
-        return Err(ApiError::unauthenticated());
+        return Err(ApiError::unauthenticated().into());
     };
     if let Some(workspace) = headers.get("x-workspace")
         && workspace.to_str().ok() != Some(principal.workspace.as_str())
     {
         let text = "there is no such workspace here, or you have no role in it";
-        return Err(ApiError::new(axum::http::StatusCode::NOT_FOUND, "unknownWorkspace", text));
+        return Err(ApiError::new(axum::http::StatusCode::NOT_FOUND, "unknownWorkspace", text).into());
     }
     if !access.admits(Some(principal.role)) {
-        return Err(ApiError::forbidden(principal.role));
+        return Err(Turned { error: ApiError::forbidden(principal.role), away: Some(Box::new(principal)) });
     }
     Ok(Some(principal))
 }

@@ -6,10 +6,13 @@
 //!    log.
 //! 3. The bus is the log; the store has a copy to page through.
 
-use std::sync::Arc;
+mod deed;
+mod refusals;
+
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
-use bus_schema::{Actor, AuditPhase, AuditRow, Metadata, NodeId, SessionId, Subject, WorkspaceId, decode, encode};
+use bus_schema::{AuditPhase, AuditRow, Metadata, Subject, WorkspaceId, decode, encode};
 use hub_store::{Cursor, Store, StoreError};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +22,8 @@ use crate::bus::{Behind, Bus, BusError, StreamName};
 use crate::clock;
 use crate::ingest::{plan, set_aside};
 use crate::metrics::{Metrics, Of};
+pub use deed::{Deed, DeedResult};
+use refusals::Refusals;
 
 /// How often a row that met another one is tried.
 const TRIES: u32 = 8;
@@ -33,6 +38,7 @@ pub struct Audit {
     store: Store,
     metrics: Arc<Metrics>,
     head: Mutex<Option<Head>>,
+    refusals: Lock<Refusals>,
 }
 
 /// The last row: its number, and its sequence in the stream.
@@ -40,36 +46,6 @@ pub struct Audit {
 struct Head {
     n: u64,
     seq: u64,
-}
-
-/// What is to be written down.
-#[derive(Clone, Debug)]
-pub struct Deed {
-    /// What: `inject`, `kill`, …
-    pub action: &'static str,
-    /// Who.
-    pub user: Actor,
-    /// On which session.
-    pub session_id: Option<SessionId>,
-    /// On which node.
-    pub node: Option<NodeId>,
-    /// What was sent, word for word.
-    pub content: Option<String>,
-    /// The HTTP request that caused it.
-    pub request_id: String,
-    /// Further facts.
-    pub metadata: Metadata,
-}
-
-/// What became of a deed.
-#[derive(Clone, Debug)]
-pub struct DeedResult {
-    /// `ok`, `refused`, `failed`, `unknown`.
-    pub result: &'static str,
-    /// Why, in a few words.
-    pub detail: Option<String>,
-    /// Further facts.
-    pub metadata: Metadata,
 }
 
 /// An intent that is on the bus.
@@ -96,7 +72,7 @@ pub enum AuditError {
 impl Audit {
     /// The log on the bus and its copy in the store.
     pub fn new(bus: Bus, store: Store, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { bus, store, metrics, head: Mutex::new(None) })
+        Arc::new(Self { bus, store, metrics, head: Mutex::new(None), refusals: Lock::default() })
     }
 
     fn workspace(&self) -> &WorkspaceId {
@@ -132,6 +108,24 @@ impl Audit {
         self.append(&noted, AuditPhase::Outcome, result).await
     }
 
+    /// Writes down that something was refused to somebody. A flood of it is counted, and the count stands in the next
+    /// row (`unwritten`). What cannot be written is logged: the refusal stands all the same.
+    pub async fn refused(&self, mut deed: Deed, why: impl Into<String>) {
+        let who = deed.user.id.as_ref().map_or(deed.user.name.as_str(), |id| id.as_str());
+        let admitted = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).admit(who, clock::now());
+        let Some(unwritten) = admitted else {
+            self.metrics.refusals_unwritten.inc();
+            return;
+        };
+        if unwritten > 0 {
+            deed = deed.with("unwritten", unwritten);
+        }
+        let (action, request_id) = (deed.action, deed.request_id.clone());
+        if let Err(error) = self.note(deed, DeedResult::not("refused", why)).await {
+            tracing::error!(%error, action, request_id, "cannot write a refusal into the audit log");
+        }
+    }
+
     async fn append(&self, intent: &Intent, phase: AuditPhase, result: DeedResult) -> Result<(), AuditError> {
         let deed = &intent.deed;
         let mut metadata = deed.metadata.clone();
@@ -149,7 +143,7 @@ impl Audit {
             content: deed.content.clone(),
             result: result.result.to_owned(),
             detail: result.detail,
-            request_id: Some(deed.request_id.clone()),
+            request_id: Some(deed.request_id.clone()).filter(|id| !id.is_empty()),
             metadata,
         };
         let subject = Subject::Audit(self.workspace().clone()).to_string();
@@ -241,17 +235,5 @@ impl Audit {
                 () = tokio::time::sleep(FOLLOW_EVERY) => {}
             }
         }
-    }
-}
-
-impl DeedResult {
-    /// It was done.
-    pub fn ok() -> Self {
-        Self { result: "ok", detail: None, metadata: Metadata::new() }
-    }
-
-    /// It was not done, or not all of it.
-    pub fn not(result: &'static str, detail: impl Into<String>) -> Self {
-        Self { result, detail: Some(detail.into()), metadata: Metadata::new() }
     }
 }

@@ -4,7 +4,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
-use bus_schema::{Actor, Metadata};
+use bus_schema::Actor;
 use serde::{Deserialize, Serialize};
 
 use super::body::Json;
@@ -82,7 +82,7 @@ pub(super) async fn login(
         }
         Err(_) => return Err(signed_in.err().map_or_else(ApiError::unauthenticated, Into::into)),
     };
-    app.audit.note(deed("signIn", user, id.0), result).await?;
+    app.audit.note(Deed::new("signIn", user, id.0), result).await?;
     let signed_in = signed_in?;
     Ok((StatusCode::NO_CONTENT, [set_cookie(signed_in.token.expose(), signed_in.max_age_s)?]))
 }
@@ -98,7 +98,7 @@ pub(super) async fn logout(
     if let Some(token) = cookies.find_map(cookie) {
         app.authn.sign_out(token).await?;
     }
-    app.audit.note(deed("signOut", asker.principal.actor(), asker.request_id), DeedResult::ok()).await?;
+    app.audit.note(Deed::by(&asker, "signOut"), DeedResult::ok()).await?;
     Ok((StatusCode::NO_CONTENT, [set_cookie("", 0)?]))
 }
 
@@ -113,8 +113,4 @@ pub(super) async fn me(Extension(asker): Extension<Asker>) -> axum::Json<Me> {
         workspace: p.workspace.to_string(),
         role: p.role.to_string(),
     })
-}
-
-fn deed(action: &'static str, user: Actor, request_id: String) -> Deed {
-    Deed { action, user, session_id: None, node: None, content: None, request_id, metadata: Metadata::new() }
 }

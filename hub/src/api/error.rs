@@ -109,6 +109,10 @@ impl ApiError {
         &self.code
     }
 
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(super) fn detail(&self) -> &str {
         self.detail.as_deref().unwrap_or(&self.message)
     }
