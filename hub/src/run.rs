@@ -139,9 +139,10 @@ async fn serve(
         let journal = Arc::clone(&following);
         async move { journal.follow(&stop).await }
     });
+    let following = Arc::clone(&audit);
     starter.start("audit", move |stop| {
-        let audit = Arc::clone(&audit);
-        async move { audit.follow(unclean, &stop).await }
+        let audit = Arc::clone(&following);
+        async move { audit.follow(&stop).await }
     });
     starter.start("agent-providers", move |stop| {
         let agent_providers = Arc::clone(&agent_providers);
@@ -179,6 +180,9 @@ async fn serve(
     });
     if drained.await.is_err() {
         tracing::warn!(open = tasks.len(), grace_s = GRACE.as_secs(), "the grace period ran out");
+    }
+    if let Err(error) = audit.sign_end().await {
+        tracing::warn!(error = chain(&error), "the end of the audit log stays unsigned until the next start");
     }
     bus.close().await;
     outcome

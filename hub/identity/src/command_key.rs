@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bus_schema::{Subject, signed_bytes};
+use bus_schema::{Checkpoint, CheckpointLine, Subject, signed_bytes};
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::{KeyPair, KeyPairType};
 
@@ -59,6 +59,30 @@ impl CommandKey {
             .map_err(|e| IdentityError::Sign { what: "command", source: e.into() })?;
         Ok(BASE64URL_NOPAD.encode(&signature))
     }
+}
+
+impl CommandKey {
+    /// Signs a checkpoint of the audit log. Its domain is another than that of commands: neither can stand for the
+    /// other.
+    ///
+    /// # Errors
+    /// [`IdentityError::Sign`], which a key with its seed does not give.
+    pub fn sign_checkpoint(&self, mut checkpoint: Checkpoint) -> Result<CheckpointLine, IdentityError> {
+        checkpoint.key = self.public_key();
+        CheckpointLine::signed(checkpoint, |bytes| {
+            let signature = self.0.sign(bytes);
+            let signature = signature.map_err(|e| IdentityError::Sign { what: "checkpoint", source: e.into() })?;
+            Ok(BASE64URL_NOPAD.encode(&signature))
+        })
+    }
+}
+
+/// Whether a checkpoint was signed with the key that it names. Whether that key is to be trusted is another question.
+pub fn is_signed_by_its_key(line: &CheckpointLine) -> bool {
+    let said = &line.checkpoint;
+    let Ok(signature) = BASE64URL_NOPAD.decode(said.signature.as_bytes()) else { return false };
+    let key = KeyPair::from_public_key(&said.key).ok().filter(|key| key.key_pair_type() == KeyPairType::Service);
+    key.is_some_and(|key| key.verify(&line.signed_bytes(), &signature).is_ok())
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ mod server;
 mod state;
 
 pub use bus_schema::Secret;
-pub use command_key::CommandKey;
+pub use command_key::{CommandKey, is_signed_by_its_key};
 pub use error::IdentityError;
 pub use identity::{ACCOUNT_UPDATE_SUBJECT, AccountUpdate, Credentials, HUB_NAME, Identity, READER_NAME};
 pub use server::ServerConfig;

@@ -4,6 +4,7 @@
 
 mod agent_providers;
 mod answer;
+mod audit;
 mod support;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mosaic decode` | one MessagePack payload on stdin → one JSON line on stdout; made for `nats sub --translate` |
 //! | `mosaic tail` | watches the mesh with a reader's credentials, without the NATS command line |
+//! | `mosaic audit …` | checks the audit log without the hub, or writes down what is published of it |
 //! | `mosaic identity …` | makes and extends the NATS identity of a mesh |
 //!
 //! Laws:
@@ -11,6 +12,7 @@
 //! 2. `decode` starts in a few milliseconds and always succeeds: it runs once per message.
 //! 3. Results go to stdout, everything said to people to stderr.
 
+mod audit;
 mod decode;
 mod escape;
 mod identity;
@@ -39,6 +41,9 @@ enum Command {
     Decode,
     /// Watches what happens in a workspace.
     Tail(tail::Arguments),
+    /// Checks the audit log.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Makes and extends the NATS identity of a mesh.
     #[command(subcommand)]
     Identity(identity::Command),
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Decode => return decode::run(),
         Command::Tail(arguments) => tail::run(arguments),
+        Command::Audit(command) => return audit::run(command),
         Command::Identity(command) => identity::run(command),
     };
     match done {
