@@ -20,6 +20,7 @@ mod legacy;
 mod nodes;
 mod ops;
 mod page;
+mod retention;
 mod sessions;
 mod sse;
 mod terminal;
@@ -52,6 +53,7 @@ use crate::journal::Journal;
 use crate::live::Live;
 use crate::metrics::{Answer, Metrics};
 use crate::policy::{Access, Role};
+use crate::retention::Retention;
 use error::ApiError;
 
 /// Everything that handlers need.
@@ -72,6 +74,8 @@ pub struct App {
     pub actions: Arc<Actions>,
     /// What is set up for runtimes.
     pub agent_providers: Arc<AgentProviders>,
+    /// How long messages are kept.
+    pub retention: Arc<Retention>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Ends open streams.
@@ -150,6 +154,10 @@ pub fn table() -> Vec<Route> {
         observer(routes!(audit::list)),
         admin(routes!(audit::export)),
         admin(routes!(ops::parked)),
+        admin(routes!(retention::get)),
+        admin(routes!(retention::put)),
+        observer(routes!(retention::get_hold)),
+        admin(routes!(retention::put_hold)),
         observer(routes!(nodes::list)),
         observer(routes!(agent_providers::list)),
         admin(routes!(agent_providers::create)),

@@ -226,6 +226,11 @@ fn ttl(body: &RecordBody) -> Option<Duration> {
             let ends = sign_in.expires.plus_millis(SIGN_IN_AFTERLIFE_MS);
             Some(Duration::from_millis(ends.millis_since(clock::now()).max(1_000)))
         }
-        RecordBody::User(_) | RecordBody::Membership(_) | RecordBody::Layout(_) | RecordBody::AgentProvider(_) => None,
+        RecordBody::User(_)
+        | RecordBody::Membership(_)
+        | RecordBody::Layout(_)
+        | RecordBody::AgentProvider(_)
+        | RecordBody::Retention(_)
+        | RecordBody::Hold(_) => None,
     }
 }

@@ -15,6 +15,7 @@ pub mod live;
 pub mod metrics;
 pub mod owners;
 pub mod policy;
+pub mod retention;
 pub mod run;
 pub mod secrets;
 pub mod supervisor;

@@ -31,6 +31,7 @@ use crate::journal::Journal;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::owners::Owners;
+use crate::retention::Retention;
 use crate::secrets::SecretKeys;
 use crate::supervisor::{chain, keep_running};
 
@@ -89,6 +90,7 @@ async fn serve(
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
     });
+    let retention = Retention::new(bus.clone(), store.clone(), Arc::clone(&journal), Arc::clone(&audit));
     let (peopled, people) = watch::channel(config.bootstrap_users.is_none());
     let app = Arc::new(App {
         bus: bus.clone(),
@@ -99,6 +101,7 @@ async fn serve(
         authn: Arc::clone(&authn),
         actions,
         agent_providers: Arc::clone(&agent_providers),
+        retention: Arc::clone(&retention),
         metrics: Arc::clone(&metrics),
         stop: stop.clone(),
         tasks: tasks.clone(),
@@ -143,6 +146,10 @@ async fn serve(
     starter.start("audit", move |stop| {
         let audit = Arc::clone(&following);
         async move { audit.follow(&stop).await }
+    });
+    starter.start("retention", move |stop| {
+        let retention = Arc::clone(&retention);
+        async move { retention.run(&stop).await }
     });
     starter.start("agent-providers", move |stop| {
         let agent_providers = Arc::clone(&agent_providers);

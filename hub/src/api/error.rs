@@ -14,6 +14,7 @@ use crate::authn::AuthnError;
 use crate::bus::{BusError, CommandError};
 use crate::journal::JournalError;
 use crate::policy::Role;
+use crate::retention::RetentionError;
 
 /// What an error looks like on the wire.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -239,6 +240,18 @@ impl From<AgentProviderError> for ApiError {
             AgentProviderError::Audit(inner) => inner.into(),
             AgentProviderError::Action(inner) => inner.into(),
             AgentProviderError::Ending => Self::away("ending", error.to_string(), &error),
+        }
+    }
+}
+
+impl From<RetentionError> for ApiError {
+    fn from(error: RetentionError) -> Self {
+        match error {
+            RetentionError::Invalid(text) => Self::invalid(text),
+            RetentionError::Bus(inner) => inner.into(),
+            RetentionError::Store(inner) => inner.into(),
+            RetentionError::Journal(inner) => inner.into(),
+            RetentionError::Audit(inner) => inner.into(),
         }
     }
 }

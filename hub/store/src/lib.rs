@@ -22,6 +22,7 @@ mod journal;
 mod messages;
 mod migrations;
 mod parked;
+mod retention;
 mod sessions;
 mod value;
 
@@ -30,6 +31,9 @@ pub use config::{StoreConfig, StoreLocation};
 pub use db::{Opened, Store};
 pub use error::StoreError;
 pub use ingest::{Cursor, MessageBatch, MessageRow, NodeRow, ParkedRow, ReceiptRow, SessionRow, StateBatch};
-pub use journal::{AgentProvider, AgentProviderRow, Layout, Membership, Record, RecordBody, Sealed, SignIn, User};
+pub use journal::{
+    AgentProvider, AgentProviderRow, Hold, Layout, Membership, Record, RecordBody, RetentionPolicy, Sealed, SignIn,
+    User,
+};
 pub use messages::{Head, MessagePage, PageOf};
 pub use sessions::{NodeSeen, SessionFilter};

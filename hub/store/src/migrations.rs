@@ -7,8 +7,11 @@ use crate::error::StoreError;
 use crate::value::{Reader, Row, id1, number, row};
 
 /// Every step, in order. The last number is this program's schema.
-const STEPS: &[(i64, &str)] =
-    &[(1, include_str!("migrations/0001-first.surql")), (2, include_str!("migrations/0002-agent-providers.surql"))];
+const STEPS: &[(i64, &str)] = &[
+    (1, include_str!("migrations/0001-first.surql")),
+    (2, include_str!("migrations/0002-agent-providers.surql")),
+    (3, include_str!("migrations/0003-retention.surql")),
+];
 
 /// Brings the store at `place` up to this program's schema.
 pub(crate) async fn run(store: &Store, place: &str) -> Result<(), StoreError> {
@@ -51,7 +54,7 @@ mod tests {
             let read = "SELECT version FROM migration ORDER BY version; SELECT rev FROM agent_provider";
             let found = store.read("looking", read, Row::new()).await.unwrap();
             let versions = |row: &Row| Reader::new("migration", row.clone()).number("version").unwrap();
-            assert_eq!(found[0].iter().map(versions).collect::<Vec<_>>(), [1, 2], "{forgotten}");
+            assert_eq!(found[0].iter().map(versions).collect::<Vec<_>>(), [1, 2, 3], "{forgotten}");
             assert_eq!(Reader::new("agent_provider", found[1][0].clone()).number("rev").unwrap(), 3);
         }
     }

@@ -5,6 +5,7 @@
 mod agent_providers;
 mod answer;
 mod audit;
+mod retention;
 mod support;
 
 use std::collections::BTreeMap;
