@@ -13,6 +13,16 @@ pub fn canonical(value: &Value) -> String {
     text
 }
 
+/// The same, of a map without one of its fields.
+pub(super) fn canonical_without(value: &Value, left_out: &str) -> String {
+    let mut text = String::new();
+    match value {
+        Value::Object(fields) => write_fields(&mut text, fields.iter().filter(|(key, _)| *key != left_out)),
+        other => write(&mut text, other),
+    }
+    text
+}
+
 fn write(text: &mut String, value: &Value) {
     match value {
         Value::Null => text.push_str("null"),
@@ -30,21 +40,23 @@ fn write(text: &mut String, value: &Value) {
             }
             text.push(']');
         }
-        Value::Object(fields) => {
-            let mut sorted: Vec<_> = fields.iter().collect();
-            sorted.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-            text.push('{');
-            for (i, (key, item)) in sorted.into_iter().enumerate() {
-                if i > 0 {
-                    text.push(',');
-                }
-                quote(text, key);
-                text.push(':');
-                write(text, item);
-            }
-            text.push('}');
-        }
+        Value::Object(fields) => write_fields(text, fields.iter()),
     }
+}
+
+fn write_fields<'a>(text: &mut String, fields: impl Iterator<Item = (&'a String, &'a Value)>) {
+    let mut sorted: Vec<_> = fields.collect();
+    sorted.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+    text.push('{');
+    for (i, (key, item)) in sorted.into_iter().enumerate() {
+        if i > 0 {
+            text.push(',');
+        }
+        quote(text, key);
+        text.push(':');
+        write(text, item);
+    }
+    text.push('}');
 }
 
 /// The escapes of RFC 8785, section 3.2.2.2: the seven short ones, other control characters as `\u00xx`.

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{AuditRow, canonical};
+use super::AuditRow;
+use super::canonical::{canonical, canonical_without};
 use crate::envelope::{DecodeError, decode};
 use crate::id::WorkspaceId;
 use crate::time::Timestamp;
@@ -29,11 +30,8 @@ pub struct AuditHash([u8; 32]);
 
 impl AuditHash {
     fn of_row(value: &Value) -> Self {
-        let mut bare = value.clone();
-        if let Some(fields) = bare.as_object_mut() {
-            fields.remove("hash");
-        }
-        let digest = Sha256::new().chain_update(ROW_DOMAIN).chain_update(canonical(&bare)).finalize();
+        let bare = canonical_without(value, "hash");
+        let digest = Sha256::new().chain_update(ROW_DOMAIN).chain_update(bare).finalize();
         Self(digest.into())
     }
 }
@@ -152,11 +150,7 @@ impl CheckpointLine {
     }
 
     fn of(value: &Value, checkpoint: Checkpoint) -> Self {
-        let mut bare = value.clone();
-        if let Some(fields) = bare.as_object_mut() {
-            fields.remove("signature");
-        }
-        Self { checkpoint, text: canonical(value), signed: canonical(&bare) }
+        Self { checkpoint, text: canonical(value), signed: canonical_without(value, "signature") }
     }
 
     /// What the signature covers: a domain, and every field but the signature.

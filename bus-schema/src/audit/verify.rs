@@ -91,13 +91,19 @@ struct Last {
 }
 
 impl ChainCheck {
-    /// What is wrong with the next row; it is the last one then, unless it stands behind a later one.
+    /// What is wrong with the next row; it is the last one then, unless it stands behind a later one or its number
+    /// cannot be believed.
     pub fn next(&mut self, line: &AuditLine) -> Option<AuditFault> {
         let (row, n) = (&line.row, line.row.n);
         let expected = self.last.as_ref().map_or(1, |last| last.n.saturating_add(1));
         if n < expected {
             let detail = format!("stands behind row {}", expected - 1);
             return Some(AuditFault::new(FaultKind::OutOfOrder, n, detail));
+        }
+        let altered = row.hash.as_ref().is_some_and(|claimed| *claimed != line.hash.to_string());
+        if altered && n > expected {
+            // It may be its number that was altered: the chain goes on as if it were not there.
+            return Some(AuditFault::new(FaultKind::Altered, n, "was altered, or is another row with this number"));
         }
         let last = self.last.replace(Last { n, hash: line.hash, claimed: row.hash.clone() });
         let Some(claimed) = &row.hash else {
@@ -106,7 +112,7 @@ impl ChainCheck {
             return fault.or_else(|| missing(expected, n));
         };
         self.chained = true;
-        if *claimed != line.hash.to_string() {
+        if altered {
             let detail = format!("was altered: its hash is {}, and it says {claimed}", line.hash);
             return Some(AuditFault::new(FaultKind::Altered, n, detail));
         }
@@ -200,8 +206,12 @@ impl<'a> Verifier<'a> {
             }
             Some(_) => self.fault(AuditFault::new(FaultKind::Extra, n, "is there twice, with different content")),
             None => {
-                self.known.insert(n, line.hash);
-                if let Some(fault) = fault {
+                let taken = self.chain.last().is_some_and(|(last, _)| last >= n);
+                if taken {
+                    self.known.insert(n, line.hash);
+                }
+                // What is missing is told at the end: it may come later.
+                if let Some(fault) = fault.filter(|fault| fault.kind != FaultKind::Missing) {
                     self.fault(fault);
                 }
             }
@@ -259,21 +269,24 @@ impl<'a> Verifier<'a> {
     /// All is in: what came of it.
     pub fn finish(mut self) -> AuditReport {
         self.report.last = self.known.keys().next_back().copied().unwrap_or(0);
+        let mut expected = 1;
+        let mut gaps = vec![];
+        for n in self.known.keys() {
+            gaps.extend(missing(expected, *n));
+            expected = n + 1;
+        }
+        gaps.into_iter().for_each(|gap| self.fault(gap));
         for line in std::mem::take(&mut self.checkpoints) {
             self.judge(&line);
         }
-        // A gap that came later after all was one of order.
-        let known = &self.known;
-        let before = self.report.faults.len();
-        self.report.faults.retain(|f| f.kind != FaultKind::Missing || !(f.row..=f.to).all(|n| known.contains_key(&n)));
-        self.report.faults_total -= (before - self.report.faults.len()) as u64;
-        self.report.faults.sort_by_key(|fault| fault.row);
-        self.report.faults.dedup_by(|b, a| {
+        let AuditReport { faults, faults_total, .. } = &mut self.report;
+        faults.sort_by_key(|fault| fault.row);
+        faults.dedup_by(|b, a| {
             // The same rows may be missed by several checks: told once.
             let same = a.kind == FaultKind::Missing && b.kind == FaultKind::Missing && a.row == b.row;
             if same {
                 a.to = a.to.max(b.to);
-                self.report.faults_total -= 1;
+                *faults_total -= 1;
             }
             same
         });
