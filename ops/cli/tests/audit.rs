@@ -1,7 +1,7 @@
 //! `mosaic audit`: whatever is done to an audit log is found and named, with the program that people have, and with no
 //! hub running.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
