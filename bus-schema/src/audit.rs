@@ -4,6 +4,13 @@
 //! 1. Rows are numbered 1, 2, 3 … without gap within a workspace, and never changed.
 //! 2. An action has two rows with the same `actionId`: its intent, written before anything happens (what cannot be
 //!    written does not happen), and its outcome.
+//! 3. Each row carries the hash of the one before it ([`AuditLine`]), and the hub signs the last one now and then
+//!    ([`Checkpoint`]): who has the log can check it without the hub ([`Verifier`]). Byte for byte in
+//!    `ops/docs/audit.md`.
+
+mod canonical;
+mod chain;
+mod verify;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +18,9 @@ use crate::Metadata;
 use crate::id::{NodeId, SessionId, UserId, WorkspaceId};
 use crate::open_enum::open_enum;
 use crate::time::Timestamp;
+pub use canonical::canonical;
+pub use chain::{AuditEntry, AuditHash, AuditLine, Checkpoint, CheckpointLine, GENESIS};
+pub use verify::{AuditFault, AuditReport, ChainCheck, FaultKind, SignatureCheck, Verifier};
 
 open_enum! {
     /// Which of the two rows of an action it is.
@@ -80,4 +90,10 @@ pub struct AuditRow {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub metadata: Metadata,
+    /// Hash of the row before, 64 hex digits; 64 zeros in the first row. None in rows of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prev: Option<String>,
+    /// Hash of this row, 64 hex digits. None in rows of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
 }

@@ -18,7 +18,7 @@
 //! | `delta` | [`Delta`] | not kept | node |
 //! | `terminal` | [`Terminal`] | [`TERMINAL`](jetstream::TERMINAL), bounded per session | node |
 //! | `command` | [`Command`], answered by [`CommandReply`] | request-reply | hub |
-//! | `audit` | [`AuditRow`] | [`AUDIT`](jetstream::AUDIT) | hub |
+//! | `audit` | [`AuditRow`], now and then a [`Checkpoint`] | [`AUDIT`](jetstream::AUDIT) | hub |
 //!
 //! # Laws
 //!
@@ -49,7 +49,10 @@ mod subject;
 mod succession;
 mod time;
 
-pub use audit::{Actor, AuditPhase, AuditRow};
+pub use audit::{
+    Actor, AuditEntry, AuditFault, AuditHash, AuditLine, AuditPhase, AuditReport, AuditRow, ChainCheck, Checkpoint,
+    CheckpointLine, FaultKind, GENESIS, SignatureCheck, Verifier, canonical,
+};
 pub use command::{
     Action, Answer, Command, CommandReply, EndReport, EndStep, EndedProcess, InjectMode, Outcome, Refusal, RefusalCode,
     Resumed, Spawn, TerminalSnapshot, Verb,

@@ -273,6 +273,8 @@ fn samples() {
             detail: None,
             request_id: Some("r1".into()),
             metadata: Metadata::new(),
+            prev: None,
+            hash: None,
         },
     );
 }

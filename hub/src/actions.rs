@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus_schema::{
-    Action, Command, CommandId, CommandReply, Delivery, EndReport, IdError, InjectMode, MessageId, Metadata, NodeId,
-    Operator, Outcome, ProviderName, Refusal, RefusalCode, Session, SessionId, Spawn, Status, TerminalSnapshot,
+    Action, Command, CommandId, CommandReply, Delivery, EndReport, IdError, InjectMode, MessageId, NodeId, Operator,
+    Outcome, ProviderName, Refusal, RefusalCode, Session, SessionId, Spawn, Status, TerminalSnapshot,
 };
 use futures::StreamExt;
 use hub_store::{Store, StoreError};
@@ -150,7 +150,7 @@ impl Actions {
     }
 
     async fn act_on(&self, asker: &Asker, session: &Session, ask: &Ask) -> Result<CommandReply, ActionError> {
-        let mut deed = deed(ask.word(), asker);
+        let mut deed = Deed::by(asker, ask.word());
         deed.session_id = Some(session.session_id.clone());
         deed.node = Some(session.node.clone());
         ask.note_in(&mut deed, session);
@@ -273,7 +273,7 @@ impl Actions {
         };
         let this = Arc::clone(self);
         let task = self.tasks.spawn(async move {
-            let mut deed = deed("spawn", &asker);
+            let mut deed = Deed::by(&asker, "spawn");
             deed.session_id = Some(spawn.session_id.clone());
             deed.node = Some(known.clone());
             deed.content = spawn.prompt.clone();
@@ -307,7 +307,7 @@ impl Actions {
     ) -> Result<Vec<KillResult>, ActionError> {
         let this = Arc::clone(self);
         let task = self.tasks.spawn(async move {
-            let mut deed = deed("killAll", &asker);
+            let mut deed = Deed::by(&asker, "killAll");
             let scope = provider.as_ref().map_or("all", |p| p.as_str());
             deed.metadata.insert("scope".into(), scope.into());
             let intent = this.audit.intend(deed).await?;
@@ -345,18 +345,6 @@ impl Actions {
         let reply = self.send(asker, session.node.clone(), body).await?;
         let silent = Refusal::new(RefusalCode::ProviderFailed, "the node answered without a snapshot");
         reply.snapshot.ok_or(ActionError::Failed(silent))
-    }
-}
-
-fn deed(action: &'static str, asker: &Asker) -> Deed {
-    Deed {
-        action,
-        user: asker.principal.actor(),
-        session_id: None,
-        node: None,
-        content: None,
-        request_id: asker.request_id.clone(),
-        metadata: Metadata::new(),
     }
 }
 

@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bus_schema::{
-    Action, Actor, CommandReply, Connection, ConnectionTest, Metadata, NodeId, Operator, ProviderName, Secret,
-    Timestamp, WorkspaceId,
+    Action, CommandReply, Connection, ConnectionTest, Metadata, NodeId, Operator, ProviderName, Secret, Timestamp,
+    WorkspaceId,
 };
 use hub_store::{AgentProvider, AgentProviderRow, Store, StoreError};
 use nkeys::XKey;
@@ -346,7 +346,7 @@ impl AgentProviders {
                 token,
                 is_active: true,
             };
-            let mut deed = new_deed("testAgentProvider", &asker);
+            let mut deed = Deed::by(&asker, "testAgentProvider");
             deed.node = Some(draft.node.clone());
             deed.metadata = describe(&connection.id, &connection.name, &connection.provider, &connection.url);
             let intent = this.audit.intend(deed).await?;
@@ -497,17 +497,8 @@ fn seal_for(node: &NodeId, key: &str, what: &impl Serialize) -> Result<Vec<u8>, 
     Ok([sender.public_key().as_bytes(), &sealed].concat())
 }
 
-fn new_deed(action: &'static str, asker: &Asker) -> Deed {
-    Deed { request_id: asker.request_id.clone(), ..deed_of(action, asker.principal.actor()) }
-}
-
-fn deed_of(action: &'static str, user: Actor) -> Deed {
-    let metadata = Metadata::new();
-    Deed { action, user, session_id: None, node: None, content: None, request_id: String::new(), metadata }
-}
-
 fn deed(action: &'static str, asker: &Asker, body: &AgentProvider, credentials: Option<&Secret>) -> Deed {
-    let mut deed = new_deed(action, asker);
+    let mut deed = Deed::by(asker, action);
     deed.node = Some(body.node.clone());
     deed.metadata = describe(&body.id, &body.name, &body.provider, &body.gateway_url);
     deed.metadata.insert("isActive".into(), body.is_active.into());

@@ -23,6 +23,7 @@ mod nodes;
 mod oidc;
 mod ops;
 mod page;
+mod retention;
 mod sessions;
 mod sse;
 mod terminal;
@@ -52,7 +53,7 @@ use utoipa_axum::routes;
 
 use crate::actions::{Actions, Asker};
 use crate::agent_providers::AgentProviders;
-use crate::audit::Audit;
+use crate::audit::{Audit, Deed};
 use crate::authn::{Authn, COOKIE, Oidc, Principal, SECURE_COOKIE, Shown, cookie};
 use crate::bus::Bus;
 use crate::enrolment::Enrolment;
@@ -61,6 +62,7 @@ use crate::limits::Limits;
 use crate::live::Live;
 use crate::metrics::{Answer, Metrics};
 use crate::policy::{Access, Role};
+use crate::retention::Retention;
 use error::ApiError;
 
 /// Everything that handlers need.
@@ -91,6 +93,8 @@ pub struct App {
     pub agent_providers: Arc<AgentProviders>,
     /// Who may be a node.
     pub enrolment: Arc<Enrolment>,
+    /// How long messages are kept.
+    pub retention: Arc<Retention>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Ends open streams.
@@ -197,7 +201,12 @@ pub fn table() -> Vec<Route> {
         observer(routes!(layout::get)),
         observer(routes!(layout::put)),
         observer(routes!(audit::list)),
+        admin(routes!(audit::export)),
         admin(routes!(ops::parked)),
+        admin(routes!(retention::get)),
+        admin(routes!(retention::put)),
+        observer(routes!(retention::get_hold)),
+        admin(routes!(retention::put_hold)),
         observer(routes!(nodes::list)),
         admin(routes!(nodes::enrol)),
         admin(routes!(nodes::revoke)),
@@ -323,20 +332,30 @@ async fn around(State(app): State<Shared>, mut request: Request, next: Next) -> 
 
 /// Before every handler of a route: who is it, may they, and does a browser's write come from our own page.
 async fn guard(State((app, access)): State<(Shared, Access)>, mut request: Request, next: Next) -> Response {
-    match admit(&app, access, &Head::of(&request)).await {
-        Ok(principal) => {
-            if let Some(principal) = principal {
-                let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-                request.extensions_mut().insert(Asker { principal, request_id: id });
+    let head = Head::of(&request);
+    match admit(&app, access, &head).await {
+        Ok(None) => next.run(request).await,
+        Ok(Some(principal)) => {
+            let asker = Asker { principal, request_id: head.request_id.clone() };
+            request.extensions_mut().insert(asker.clone());
+            let response = next.run(request).await;
+            if let Some(error) = response.extensions().get::<ApiError>() {
+                note_refusal(&app, &asker, &head, error).await;
             }
-            next.run(request).await
+            response
         }
-        Err(error) => error.into_response(),
+        Err(Turned { error, away: None }) => error.into_response(),
+        Err(Turned { error, away: Some(principal) }) => {
+            let asker = Asker { principal: *principal, request_id: head.request_id.clone() };
+            note_refusal(&app, &asker, &head, &error).await;
+            error.into_response()
+        }
     }
 }
 
 /// What of a request says who asks for what: without its body, which cannot be shared.
 struct Head {
+    request_id: String,
     method: Method,
     headers: HeaderMap,
     route: String,
@@ -346,8 +365,9 @@ struct Head {
 impl Head {
     fn of(request: &Request) -> Self {
         let route = request.extensions().get::<MatchedPath>().map_or("", |p| p.as_str()).to_owned();
+        let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        Self { method, headers: request.headers().clone(), route, path }
+        Self { request_id, method, headers: request.headers().clone(), route, path }
     }
 
     fn text(&self, name: impl AsHeaderName) -> Option<&str> {
@@ -375,7 +395,40 @@ impl Head {
     }
 }
 
-async fn admit(app: &App, access: Access, head: &Head) -> Result<Option<Principal>, ApiError> {
+/// Somebody was turned away; who, where that is known.
+struct Turned {
+    error: ApiError,
+    away: Option<Box<Principal>>,
+}
+
+impl Turned {
+    fn away(error: impl Into<ApiError>, principal: Principal) -> Self {
+        Self { error: error.into(), away: Some(Box::new(principal)) }
+    }
+}
+
+impl<E: Into<ApiError>> From<E> for Turned {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), away: None }
+    }
+}
+
+/// What somebody may not do (403), or not so often (429), is written down.
+async fn note_refusal(app: &App, asker: &Asker, head: &Head, error: &ApiError) {
+    let status = error.status();
+    if !matches!(status, axum::http::StatusCode::FORBIDDEN | axum::http::StatusCode::TOO_MANY_REQUESTS) {
+        return;
+    }
+    let mut deed = Deed::by(asker, "refused")
+        .with("method", head.method.as_str())
+        .with("route", head.route.as_str())
+        .with("status", status.as_u16())
+        .with("code", error.code());
+    deed.session_id = head.session();
+    app.audit.refused(deed, error.message()).await;
+}
+
+async fn admit(app: &App, access: Access, head: &Head) -> Result<Option<Principal>, Turned> {
     // A browser sends cookies by itself, but never a token: only with a cookie may a write be somebody else's idea.
     if head.bearer().is_none() && !matches!(head.method, Method::GET | Method::HEAD) {
         same_site(&head.headers, app.public_url.as_deref())?;
@@ -393,25 +446,27 @@ async fn admit(app: &App, access: Access, head: &Head) -> Result<Option<Principa
         None => None,
     };
     let Some(principal) = principal else {
-        return Err(ApiError::unauthenticated());
+        return Err(ApiError::unauthenticated().into());
     };
-    app.limits.request_of(&principal.user)?;
+    if let Err(limited) = app.limits.request_of(&principal.user) {
+        return Err(Turned::away(limited, principal));
+    }
     if head.headers.contains_key("x-workspace") && head.text("x-workspace") != Some(principal.workspace.as_str()) {
         let text = "there is no such workspace here, or you have no role in it";
-        return Err(ApiError::new(axum::http::StatusCode::NOT_FOUND, "unknownWorkspace", text));
+        return Err(ApiError::new(axum::http::StatusCode::NOT_FOUND, "unknownWorkspace", text).into());
     }
     if !access.admits(Some(principal.role)) {
-        return Err(ApiError::forbidden(principal.role));
+        return Err(Turned::away(ApiError::forbidden(principal.role), principal));
     }
     if access == Access::InPerson && !principal.via.in_person() {
-        return Err(ApiError::not_in_person());
+        return Err(Turned::away(ApiError::not_in_person(), principal));
     }
     if principal.only().is_some() {
         // What a stream of several shows is looked at where it is opened.
         let looked_at = ["/api/auth/me", "/api/mission-control/stream", "/agents/events"];
         let touches = head.session().is_some_and(|session| principal.may_touch(&session));
         if !touches && !looked_at.contains(&head.route.as_str()) {
-            return Err(ApiError::out_of_scope());
+            return Err(Turned::away(ApiError::out_of_scope(), principal));
         }
     }
     Ok(Some(principal))
@@ -473,6 +528,13 @@ mod tests {
             for method in &route.methods {
                 assert!(seen.insert((route.path.clone(), method.to_string())), "{method} {} twice", route.path);
             }
+        }
+    }
+
+    #[test]
+    fn no_route_changes_the_audit_log() {
+        for route in table().into_iter().filter(|r| r.path.contains("audit")) {
+            assert_eq!(route.methods, [Method::GET], "{}", route.path);
         }
     }
 

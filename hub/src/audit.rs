@@ -5,27 +5,36 @@
 //! 2. Rows are numbered without gap: the bus takes a row only behind the one before it, so that several hubs make one
 //!    log.
 //! 3. The bus is the log; the store has a copy to page through.
+//! 4. Each row carries the hash of the one before it, and the last one is signed every 100 rows, every 5 minutes and at
+//!    an orderly end: whoever has the log can check it without us (`ops/docs/audit.md`).
+//! 5. No function here, and none of the store, changes or takes away a row.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod deed;
+mod follow;
+mod refusals;
 
-use bus_schema::{Actor, AuditPhase, AuditRow, Metadata, NodeId, SessionId, Subject, WorkspaceId, decode, encode};
-use hub_store::{Cursor, Store, StoreError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as Lock, PoisonError};
+
+use bus_schema::{
+    AuditEntry, AuditHash, AuditLine, AuditPhase, AuditRow, Checkpoint, CheckpointLine, GENESIS, Metadata, Subject,
+    WorkspaceId, encode,
+};
+use hub_store::{Store, StoreError};
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use crate::bus::{Behind, Bus, BusError, StreamName};
 use crate::clock;
-use crate::ingest::{plan, set_aside};
-use crate::metrics::{Metrics, Of};
+use crate::metrics::Metrics;
+pub use deed::{Deed, DeedResult};
+use follow::Walk;
+use refusals::Refusals;
 
 /// How often a row that met another one is tried.
 const TRIES: u32 = 8;
-/// How often the bus is asked for rows of other hubs.
-const FOLLOW_EVERY: Duration = Duration::from_secs(1);
-/// Rows applied at once.
-const BATCH: usize = 200;
+/// A checkpoint is signed behind so many rows.
+const CHECKPOINT_ROWS: u64 = 100;
 
 /// The audit log of a workspace.
 pub struct Audit {
@@ -33,43 +42,22 @@ pub struct Audit {
     store: Store,
     metrics: Arc<Metrics>,
     head: Mutex<Option<Head>>,
+    refusals: Lock<Refusals>,
+    walk: Mutex<Walk>,
+    verified_to: AtomicU64,
 }
 
-/// The last row: its number, and its sequence in the stream.
+/// The end of the log.
 #[derive(Clone, Copy)]
 struct Head {
+    /// Number of the last row.
     n: u64,
+    /// Its hash.
+    hash: AuditHash,
+    /// Sequence in the stream of the last that stands there, row or not.
     seq: u64,
-}
-
-/// What is to be written down.
-#[derive(Clone, Debug)]
-pub struct Deed {
-    /// What: `inject`, `kill`, …
-    pub action: &'static str,
-    /// Who.
-    pub user: Actor,
-    /// On which session.
-    pub session_id: Option<SessionId>,
-    /// On which node.
-    pub node: Option<NodeId>,
-    /// What was sent, word for word.
-    pub content: Option<String>,
-    /// The HTTP request that caused it.
-    pub request_id: String,
-    /// Further facts.
-    pub metadata: Metadata,
-}
-
-/// What became of a deed.
-#[derive(Clone, Debug)]
-pub struct DeedResult {
-    /// `ok`, `refused`, `failed`, `unknown`.
-    pub result: &'static str,
-    /// Why, in a few words.
-    pub detail: Option<String>,
-    /// Further facts.
-    pub metadata: Metadata,
+    /// Rows that no checkpoint covers yet; at least so many.
+    open: u64,
 }
 
 /// An intent that is on the bus.
@@ -96,7 +84,8 @@ pub enum AuditError {
 impl Audit {
     /// The log on the bus and its copy in the store.
     pub fn new(bus: Bus, store: Store, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { bus, store, metrics, head: Mutex::new(None) })
+        let (head, refusals, walk) = (Mutex::new(None), Lock::default(), Mutex::default());
+        Arc::new(Self { bus, store, metrics, head, refusals, walk, verified_to: AtomicU64::new(0) })
     }
 
     fn workspace(&self) -> &WorkspaceId {
@@ -132,6 +121,24 @@ impl Audit {
         self.append(&noted, AuditPhase::Outcome, result).await
     }
 
+    /// Writes down that something was refused to somebody. A flood of it is counted, and the count stands in the next
+    /// row (`unwritten`). What cannot be written is logged: the refusal stands all the same.
+    pub async fn refused(&self, mut deed: Deed, why: impl Into<String>) {
+        let who = deed.user.id.as_ref().map_or(deed.user.name.as_str(), |id| id.as_str());
+        let admitted = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).admit(who, clock::now());
+        let Some(unwritten) = admitted else {
+            self.metrics.refusals_unwritten.inc();
+            return;
+        };
+        if unwritten > 0 {
+            deed = deed.with("unwritten", unwritten);
+        }
+        let (action, request_id) = (deed.action, deed.request_id.clone());
+        if let Err(error) = self.note(deed, DeedResult::not("refused", why)).await {
+            tracing::error!(%error, action, request_id, "cannot write a refusal into the audit log");
+        }
+    }
+
     async fn append(&self, intent: &Intent, phase: AuditPhase, result: DeedResult) -> Result<(), AuditError> {
         let deed = &intent.deed;
         let mut metadata = deed.metadata.clone();
@@ -149,26 +156,29 @@ impl Audit {
             content: deed.content.clone(),
             result: result.result.to_owned(),
             detail: result.detail,
-            request_id: Some(deed.request_id.clone()),
+            request_id: Some(deed.request_id.clone()).filter(|id| !id.is_empty()),
             metadata,
+            prev: None,
+            hash: None,
         };
         let subject = Subject::Audit(self.workspace().clone()).to_string();
         let id = format!("{}.{}", row.action_id, row.phase);
         let mut head = self.head.lock().await;
         let mut tries = 0;
-        loop {
+        let line = loop {
             let last = match *head {
                 Some(last) => last,
                 None => self.read_head(&subject).await?,
             };
             row.n = last.n + 1;
             tries += 1;
-            let payload = encode(&row)?;
+            let line = AuditLine::behind(last.hash, row.clone());
+            let payload = encode(&line.row)?;
             let behind = Behind::own(last.seq);
             match self.bus.publish_behind(StreamName::Audit, subject.clone(), &id, payload, behind, None).await {
                 Ok(seq) => {
-                    *head = Some(Head { n: row.n, seq });
-                    break;
+                    *head = Some(Head { n: row.n, hash: line.hash, seq, open: last.open + 1 });
+                    break line;
                 }
                 Err(BusError::Conflict { .. }) if tries < TRIES => *head = None,
                 Err(error) => {
@@ -177,81 +187,103 @@ impl Audit {
                     return Err(error.into());
                 }
             }
+        };
+        if head.is_some_and(|head| head.open >= CHECKPOINT_ROWS)
+            && let Err(error) = self.sign(&mut head).await
+        {
+            tracing::warn!(%error, "a checkpoint of the audit log will come later");
         }
         drop(head);
         // The bus has it: a copy that fails now is made by the follower.
-        if let Err(error) = self.store.add_audit(&[row], None).await {
+        if let Err(error) = self.store.add_audit(&[line], None).await {
             tracing::warn!(%error, "the copy of an audit row will come later");
         }
         Ok(())
     }
 
-    /// The last row that can be read, and the sequence to write behind. What is not a row of ours lies between two of
-    /// them at most; it is set aside by the follower.
-    async fn read_head(&self, subject: &str) -> Result<Head, AuditError> {
-        let Some(last) = self.bus.last_of(StreamName::Audit, subject).await? else {
-            return Ok(Head { n: 0, seq: 0 });
-        };
-        let (seq, mut stored) = (last.seq, Some(last));
-        for before in (0..seq).rev() {
-            if let Some(stored) = stored
-                && let Ok(row) = decode::<AuditRow>(&stored.payload, stored.schema.as_deref())
-            {
-                return Ok(Head { n: row.n, seq });
-            }
-            stored = self.bus.message_at(StreamName::Audit, before).await?;
-        }
-        Ok(Head { n: 0, seq })
-    }
-
-    /// Copies what the store does not have, until it is stopped or something breaks. After an unclean end of the store
-    /// it goes back further than the store says.
+    /// Signs the last row, if no checkpoint covers it yet. At an orderly end nothing stays unsigned.
     ///
     /// # Errors
     /// [`AuditError`].
-    pub async fn follow(&self, unclean: bool, stop: &CancellationToken) -> Result<(), AuditError> {
-        let bounds = self.bus.bounds(StreamName::Audit).await?;
-        let cursor = self.store.cursor(StreamName::Audit.as_str()).await?;
-        let position = plan::position(cursor.as_ref(), &bounds);
-        let behind = if unclean { position.saturating_sub(plan::REPLAY) } else { position };
-        let filter = vec![Subject::Audit(self.workspace().clone()).to_string()];
-        let mut reader = self.bus.range(StreamName::Audit, behind + 1, u64::MAX, filter);
-        loop {
-            let batch = reader.next_batch(BATCH).await?;
-            if let Some(last) = batch.last() {
-                let seq = last.seq.max(position);
-                let cursor = Cursor { stream: StreamName::Audit.as_str().into(), created: bounds.created.clone(), seq };
-                let (mut rows, mut parked) = (vec![], vec![]);
-                for stored in &batch {
-                    match decode::<AuditRow>(&stored.payload, stored.schema.as_deref()) {
-                        Ok(row) => rows.push(row),
-                        Err(error) => {
-                            tracing::error!(%error, seq = stored.seq, "what is in the audit stream is no row of ours");
-                            self.metrics.parked.get_or_create(&Of { of: "audit" }).inc();
-                            parked.push(set_aside(self.workspace(), StreamName::Audit, stored, &error));
-                        }
-                    }
-                }
-                self.store.park(&parked).await?;
-                self.store.add_audit(&rows, Some(&cursor)).await?;
-                continue;
-            }
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(FOLLOW_EVERY) => {}
+    pub async fn sign_end(&self) -> Result<(), AuditError> {
+        let mut head = self.head.lock().await;
+        if head.is_none() {
+            *head = Some(self.read_head(&self.subject()).await?);
+        }
+        if head.is_some_and(|head| head.open > 0) { self.sign(&mut head).await.map(drop) } else { Ok(()) }
+    }
+
+    /// A checkpoint of the last row, on the bus and at hand; none if there is no row.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn checkpoint(&self) -> Result<Option<CheckpointLine>, AuditError> {
+        let mut head = self.head.lock().await;
+        if head.is_none() {
+            *head = Some(self.read_head(&self.subject()).await?);
+        }
+        self.sign(&mut head).await
+    }
+
+    /// The last row up to which this hub has checked the log since it started: chain whole, and the same in the store.
+    pub fn verified_to(&self) -> u64 {
+        self.verified_to.load(Ordering::Acquire)
+    }
+
+    fn subject(&self) -> String {
+        Subject::Audit(self.workspace().clone()).to_string()
+    }
+
+    async fn sign(&self, head: &mut Option<Head>) -> Result<Option<CheckpointLine>, AuditError> {
+        let Some(last) = (*head).filter(|head| head.n > 0) else { return Ok(None) };
+        let checkpoint = Checkpoint {
+            checkpoint: last.n,
+            workspace: self.workspace().clone(),
+            hash: last.hash.to_string(),
+            timestamp: clock::now(),
+            key: String::new(),
+            signature: String::new(),
+        };
+        let line = self.bus.sign_checkpoint(checkpoint)?;
+        let (id, payload) = (format!("checkpoint.{}", last.n), encode(&line.checkpoint)?);
+        let behind = Behind::own(last.seq);
+        match self.bus.publish_behind(StreamName::Audit, self.subject(), &id, payload, behind, None).await {
+            // One of the same row may be there already; then its own sequence is told.
+            Ok(seq) => *head = Some(Head { seq: seq.max(last.seq), open: 0, ..last }),
+            Err(error) => {
+                *head = None;
+                return Err(error.into());
             }
         }
-    }
-}
-
-impl DeedResult {
-    /// It was done.
-    pub fn ok() -> Self {
-        Self { result: "ok", detail: None, metadata: Metadata::new() }
+        Ok(Some(line))
     }
 
-    /// It was not done, or not all of it.
-    pub fn not(result: &'static str, detail: impl Into<String>) -> Self {
-        Self { result, detail: Some(detail.into()), metadata: Metadata::new() }
+    /// The last row that can be read, and the sequence to write behind. What is neither a row nor a checkpoint lies
+    /// between two of them at most; it is set aside by the follower. Where the bus has lost all, the store knows how
+    /// far the log had come: numbers are never given twice.
+    async fn read_head(&self, subject: &str) -> Result<Head, AuditError> {
+        let last = self.bus.last_of(StreamName::Audit, subject).await?;
+        let seq = last.as_ref().map_or(0, |last| last.seq);
+        let (mut stored, mut signed) = (last, 0);
+        for before in (0..seq).rev() {
+            if let Some(stored) = stored {
+                match AuditEntry::from_payload(&stored.payload, stored.schema.as_deref()) {
+                    Ok(AuditEntry::Row(line)) => {
+                        let open = u64::from(signed < line.row.n);
+                        return Ok(Head { n: line.row.n, hash: line.hash, seq, open });
+                    }
+                    Ok(AuditEntry::Checkpoint(line)) => signed = signed.max(line.checkpoint.checkpoint),
+                    Err(_) => {}
+                }
+            }
+            stored = self.bus.message_at(StreamName::Audit, before).await?;
+        }
+        let n = self.store.last_audit(self.workspace()).await?;
+        let kept = self.store.audit_texts(self.workspace(), n, n).await?.pop();
+        let hash = match kept.and_then(|(_, text)| AuditEntry::from_json(&text).ok()) {
+            Some(AuditEntry::Row(line)) => line.hash,
+            Some(AuditEntry::Checkpoint(_)) | None => GENESIS,
+        };
+        Ok(Head { n, hash, seq, open: u64::from(n > 0) })
     }
 }

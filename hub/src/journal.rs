@@ -92,7 +92,11 @@ impl Journal {
         if records.iter().any(|r| match r.body {
             RecordBody::User(_) | RecordBody::Membership(_) => true,
             RecordBody::SignIn(_) | RecordBody::ApiToken(_) => r.deleted,
-            RecordBody::Layout(_) | RecordBody::AgentProvider(_) | RecordBody::Invitation(_) => false,
+            RecordBody::Layout(_)
+            | RecordBody::AgentProvider(_)
+            | RecordBody::Invitation(_)
+            | RecordBody::Retention(_)
+            | RecordBody::Hold(_) => false,
         }) {
             self.people.send_modify(|n| *n += 1);
         }
@@ -303,7 +307,12 @@ fn ttl(body: &RecordBody) -> Option<Duration> {
             let ends = expires.plus_millis(AFTERLIFE_MS);
             Some(Duration::from_millis(ends.millis_since(clock::now()).max(1_000)))
         }
-        RecordBody::User(_) | RecordBody::Membership(_) | RecordBody::Layout(_) | RecordBody::AgentProvider(_) => None,
+        RecordBody::User(_)
+        | RecordBody::Membership(_)
+        | RecordBody::Layout(_)
+        | RecordBody::AgentProvider(_)
+        | RecordBody::Retention(_)
+        | RecordBody::Hold(_) => None,
     }
 }
 

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod owners;
 pub mod policy;
 pub mod refusals;
+pub mod retention;
 pub mod run;
 pub mod secrets;
 pub mod server;

@@ -98,6 +98,10 @@ pub struct Metrics {
     pub sign_ins: Family<Of, Counter>,
     /// Events dropped at a viewer's terminal.
     pub terminal_gaps: Counter<u64, AtomicU64>,
+    /// Refusals that are not in the audit log, because one person had too many of them.
+    pub refusals_unwritten: Counter,
+    /// Rows of the audit log that are not what they should be, by what is wrong.
+    pub audit_faults: Family<Of, Counter>,
 }
 
 impl Default for Metrics {
@@ -150,6 +154,12 @@ impl Metrics {
             connections: metric!("http_connections", "Open connections", Gauge::default()),
             sign_ins: metric!("sign_ins", "Sign-ins by result", Family::default()),
             terminal_gaps: metric!("terminal_gaps", "Gaps in terminals shown to viewers", Counter::default()),
+            refusals_unwritten: metric!(
+                "refusals_unwritten",
+                "Refusals not written into the audit log, one person having too many of them",
+                Counter::default()
+            ),
+            audit_faults: metric!("audit_faults", "Rows of the audit log that are not right", Family::default()),
             registry,
         }
     }

@@ -34,6 +34,7 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::owners::Owners;
 use crate::refusals::Refusals;
+use crate::retention::Retention;
 use crate::secrets::SecretKeys;
 use crate::server::Server;
 use crate::supervisor::{chain, keep_running};
@@ -107,6 +108,7 @@ async fn serve(
         tasks: tasks.clone(),
     });
     let refusals = Refusals::new(bus.clone(), store.clone(), Arc::clone(&audit), Arc::clone(&metrics));
+    let retention = Retention::new(bus.clone(), store.clone(), Arc::clone(&journal), Arc::clone(&audit));
     let (peopled, people) = watch::channel(config.bootstrap_users.is_none());
     let app = Arc::new(App {
         bus: bus.clone(),
@@ -122,6 +124,7 @@ async fn serve(
         actions,
         agent_providers: Arc::clone(&agent_providers),
         enrolment: Arc::clone(&enrolment),
+        retention: Arc::clone(&retention),
         metrics: Arc::clone(&metrics),
         stop: stop.clone(),
         tasks: tasks.clone(),
@@ -162,9 +165,14 @@ async fn serve(
         let journal = Arc::clone(&following);
         async move { journal.follow(&stop).await }
     });
+    let following = Arc::clone(&audit);
     starter.start("audit", move |stop| {
-        let audit = Arc::clone(&audit);
-        async move { audit.follow(unclean, &stop).await }
+        let audit = Arc::clone(&following);
+        async move { audit.follow(&stop).await }
+    });
+    starter.start("retention", move |stop| {
+        let retention = Arc::clone(&retention);
+        async move { retention.run(&stop).await }
     });
     starter.start("agent-providers", move |stop| {
         let agent_providers = Arc::clone(&agent_providers);
@@ -214,6 +222,9 @@ async fn serve(
     });
     if drained.await.is_err() {
         tracing::warn!(open = tasks.len(), grace_s = GRACE.as_secs(), "the grace period ran out");
+    }
+    if let Err(error) = audit.sign_end().await {
+        tracing::warn!(error = chain(&error), "the end of the audit log stays unsigned until the next start");
     }
     bus.close().await;
     outcome

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bus_schema::{KeySuccession, Subject, Timestamp, signed_bytes};
+use bus_schema::{Checkpoint, CheckpointLine, KeySuccession, Subject, Timestamp, signed_bytes};
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::{KeyPair, KeyPairType};
 
@@ -93,6 +93,30 @@ pub(crate) fn append_chain(key_path: &Path, statement: &KeySuccession) -> Result
 
 fn chain_path(key_path: &Path) -> PathBuf {
     key_path.with_extension("chain")
+}
+
+impl CommandKey {
+    /// Signs a checkpoint of the audit log. Its domain is another than that of commands: neither can stand for the
+    /// other.
+    ///
+    /// # Errors
+    /// [`IdentityError::Sign`], which a key with its seed does not give.
+    pub fn sign_checkpoint(&self, mut checkpoint: Checkpoint) -> Result<CheckpointLine, IdentityError> {
+        checkpoint.key = self.public_key();
+        CheckpointLine::signed(checkpoint, |bytes| {
+            let signature = self.0.sign(bytes);
+            let signature = signature.map_err(|e| IdentityError::Sign { what: "checkpoint", source: e.into() })?;
+            Ok(BASE64URL_NOPAD.encode(&signature))
+        })
+    }
+}
+
+/// Whether a checkpoint was signed with the key that it names. Whether that key is to be trusted is another question.
+pub fn is_signed_by_its_key(line: &CheckpointLine) -> bool {
+    let said = &line.checkpoint;
+    let Ok(signature) = BASE64URL_NOPAD.decode(said.signature.as_bytes()) else { return false };
+    let key = KeyPair::from_public_key(&said.key).ok().filter(|key| key.key_pair_type() == KeyPairType::Service);
+    key.is_some_and(|key| key.verify(&line.signed_bytes(), &signature).is_ok())
 }
 
 #[cfg(test)]

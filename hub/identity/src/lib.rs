@@ -47,7 +47,7 @@ mod state;
 mod tls;
 
 pub use bus_schema::Secret;
-pub use command_key::{CommandKey, command_chain};
+pub use command_key::{CommandKey, command_chain, is_signed_by_its_key};
 pub use error::IdentityError;
 pub use identity::{ACCOUNT_UPDATE_SUBJECT, AccountUpdate, Credentials, HUB_NAME, Identity, READER_NAME};
 pub use server::ServerConfig;

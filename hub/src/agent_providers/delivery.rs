@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use bus_schema::{Actor, Connection, NodeId, NodeSettings, Timestamp};
+use bus_schema::{Connection, NodeId, NodeSettings, Timestamp};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -25,9 +25,9 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{AgentProviderError, AgentProviders, deed_of, describe, seal_for};
+use super::{AgentProviderError, AgentProviders, describe, seal_for};
 use crate::actions::ActionError;
-use crate::audit::DeedResult;
+use crate::audit::{Deed, DeedResult};
 use crate::bus::CommandError;
 use crate::live::fleet::NodeView;
 use crate::supervisor::chain;
@@ -251,7 +251,7 @@ impl AgentProviders {
                 }
             };
             let anew = AgentProvider { sealed: self.seal(&body, Some(&secret))?, ..body.clone() };
-            let mut deed = deed_of("resealAgentProvider", hub_itself());
+            let mut deed = Deed::by_hub("resealAgentProvider");
             deed.node = Some(body.node.clone());
             deed.metadata = describe(&body.id, &body.name, &body.provider, &body.gateway_url);
             deed.metadata.insert("fromKey".into(), sealed.key.as_str().into());
@@ -288,10 +288,6 @@ fn fail(attempt: &mut Attempt, node: &NodeId, error: String) {
     let pause = rand::rng().random_range(pause / 2..=pause);
     attempt.failures += 1;
     (attempt.error, attempt.again_at) = (Some(error), Instant::now() + Duration::from_millis(pause));
-}
-
-fn hub_itself() -> Actor {
-    Actor { id: None, name: "mosaic-hub".into(), email: None, role: None }
 }
 
 #[cfg(test)]

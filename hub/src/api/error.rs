@@ -17,6 +17,7 @@ use crate::enrolment::EnrolmentError;
 use crate::journal::JournalError;
 use crate::limits::Limited;
 use crate::policy::Role;
+use crate::retention::RetentionError;
 
 /// What an error looks like on the wire.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -120,6 +121,10 @@ impl ApiError {
 
     pub(super) fn code(&self) -> &str {
         &self.code
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 
     pub(super) fn detail(&self) -> &str {
@@ -295,6 +300,18 @@ impl From<EnrolmentError> for ApiError {
             EnrolmentError::Untold { .. } => Self::away("busAway", error.to_string(), &error),
             EnrolmentError::Audit(inner) => inner.into(),
             EnrolmentError::Ending => Self::away("ending", error.to_string(), &error),
+        }
+    }
+}
+
+impl From<RetentionError> for ApiError {
+    fn from(error: RetentionError) -> Self {
+        match error {
+            RetentionError::Invalid(text) => Self::invalid(text),
+            RetentionError::Bus(inner) => inner.into(),
+            RetentionError::Store(inner) => inner.into(),
+            RetentionError::Journal(inner) => inner.into(),
+            RetentionError::Audit(inner) => inner.into(),
         }
     }
 }

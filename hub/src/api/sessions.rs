@@ -75,6 +75,8 @@ pub(super) struct Messages {
     messages: Vec<Message>,
     /// True if there are more in the direction asked.
     has_more: bool,
+    /// The first `seq` that is still kept; 0 if there is none. Above 1, retention has taken what was before.
+    first_seq: u64,
 }
 
 /// All sessions as trees.
@@ -197,7 +199,7 @@ pub(super) async fn messages(
         (None, None) => PageOf::Newest,
     };
     let page = app.store.messages(&id, page, limit).await?;
-    Ok(Reply(Messages { messages: page.messages, has_more: page.has_more }))
+    Ok(Reply(Messages { messages: page.messages, has_more: page.has_more, first_seq: page.first_seq }))
 }
 
 /// All sessions that have not ended as trees, over all nodes and providers, with the ended ones that hold them

@@ -6,9 +6,12 @@ use async_nats::client::RequestErrorKind;
 use async_nats::{HeaderMap, Request};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bus_schema::{Command, CommandReply, NodeId, SCHEMA_VERSION, Subject, decode, encode, header, signed_bytes};
+use bus_schema::{
+    Checkpoint, CheckpointLine, Command, CommandReply, NodeId, SCHEMA_VERSION, Subject, decode, encode, header,
+    signed_bytes,
+};
 
-use super::Bus;
+use super::{Bus, BusError};
 
 /// How much later than the client's own deadline we give up: its begins only when the request has left.
 const SLACK: Duration = Duration::from_millis(500);
@@ -44,6 +47,24 @@ pub enum CommandError {
 }
 
 impl Bus {
+    /// The public half of the key that signs commands and checkpoints.
+    pub fn signing_key(&self) -> String {
+        self.inner.signer.public_key()
+    }
+
+    /// Signs a checkpoint of the audit log.
+    ///
+    /// # Errors
+    /// [`BusError::Refused`], which a key with its seed does not give.
+    pub fn sign_checkpoint(&self, checkpoint: Checkpoint) -> Result<CheckpointLine, BusError> {
+        let checkpoint = Checkpoint { key: self.signing_key(), ..checkpoint };
+        let wrong =
+            |e: nkeys::error::Error| BusError::Refused { doing: "signing a checkpoint".into(), detail: e.to_string() };
+        CheckpointLine::signed(checkpoint, |bytes| {
+            self.inner.signer.sign(bytes).map(|signature| URL_SAFE_NO_PAD.encode(signature)).map_err(wrong)
+        })
+    }
+
     /// Signs a command, sends it to its node and waits for the answer.
     ///
     /// # Errors

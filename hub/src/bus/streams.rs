@@ -123,6 +123,17 @@ impl Bus {
         create(&self.inner.journal, journal).await
     }
 
+    /// Lets the stream of messages forget what is older than so many days, or than its own age if that is less.
+    ///
+    /// # Errors
+    /// [`BusError`].
+    pub async fn keep_messages(&self, days: u64) -> Result<(), BusError> {
+        let mut config = stream_config(&spec::MESSAGES, &self.inner.limits);
+        config.max_age = config.max_age.min(Duration::from_secs(days.saturating_mul(24 * 3600)));
+        self.need_connection("setting the age of messages")?;
+        create(&self.inner.streams, config).await
+    }
+
     fn check_version(&self) -> Result<(), BusError> {
         let found = self.inner.client.server_info().version;
         let mut numbers = found.split(['.', '-']).map(|n| n.parse::<u64>().unwrap_or(0));

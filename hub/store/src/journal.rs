@@ -5,13 +5,14 @@
 //! replay, by the same code ([`Store::apply_records`]). A record that was deleted stays as a row without content, so
 //! that a replay cannot bring it back.
 
-use bus_schema::{NodeId, ProviderName, SessionId, Timestamp, UserId, WorkspaceId};
+use bus_schema::{NodeId, Operator, ProviderName, SessionId, Timestamp, UserId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use surrealdb::types::Value;
 
 use crate::db::Store;
 use crate::error::StoreError;
 use crate::ingest::{Cursor, cursor_row};
+use crate::retention::hold_id;
 use crate::value::{Reader, Row, document, id1, id2, json, list, number, row, text, time};
 
 /// One record of the hub's own, as it stands in its journal.
@@ -45,6 +46,10 @@ pub enum RecordBody {
     ApiToken(ApiToken),
     /// What lets a new person in, once.
     Invitation(Invitation),
+    /// How long messages are kept.
+    Retention(RetentionPolicy),
+    /// A session whose messages are kept whatever their age.
+    Hold(Hold),
 }
 
 /// A person.
@@ -193,6 +198,32 @@ pub struct AgentProvider {
     pub updated_at: Timestamp,
 }
 
+/// How long the messages of a workspace are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionPolicy {
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// In days.
+    pub message_days: u64,
+}
+
+/// A session whose messages are kept whatever their age. Let go, the record is deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hold {
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// Which session.
+    pub session_id: SessionId,
+    /// Why.
+    pub reason: String,
+    /// Who said so.
+    pub by: Operator,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// A text that only the owner of a key can read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -215,7 +246,8 @@ pub struct AgentProviderRow {
 }
 
 /// The tables of all records.
-const TABLES: [&str; 7] = ["user", "membership", "sign_in", "layout", AGENT_PROVIDERS, "api_token", "invitation"];
+const TABLES: [&str; 9] =
+    ["user", "membership", "sign_in", "layout", AGENT_PROVIDERS, "api_token", "invitation", "retention", "hold"];
 /// The table of [`AgentProvider`].
 const AGENT_PROVIDERS: &str = "agent_provider";
 
@@ -240,6 +272,8 @@ impl Record {
             RecordBody::AgentProvider(a) => (AGENT_PROVIDERS, format!("{}.{}", a.workspace, a.id)),
             RecordBody::ApiToken(t) => ("api_token", t.token_hash.clone()),
             RecordBody::Invitation(i) => ("invitation", i.token_hash.clone()),
+            RecordBody::Retention(r) => ("retention", r.workspace.to_string()),
+            RecordBody::Hold(h) => ("hold", format!("{}.{}", h.workspace, h.session_id)),
         }
     }
 
@@ -287,6 +321,12 @@ impl Record {
                 ("workspace", text(a.workspace.as_str())),
                 ("record", document(a)),
             ]),
+            RecordBody::Retention(r) => {
+                row([("id", id1("retention", r.workspace.as_str())), ("days", number(r.message_days))])
+            }
+            RecordBody::Hold(h) => {
+                row([("id", hold_id(h)), ("workspace", text(h.workspace.as_str())), ("record", document(h))])
+            }
         };
         fields.insert("rev", number(self.rev));
         fields.insert("deleted", Value::Bool(self.deleted));

@@ -23,6 +23,7 @@ mod messages;
 mod migrations;
 mod parked;
 mod people;
+mod retention;
 mod sessions;
 mod value;
 
@@ -32,7 +33,8 @@ pub use db::{Opened, Store};
 pub use error::StoreError;
 pub use ingest::{Cursor, MessageBatch, MessageRow, NodeRow, ParkedRow, ReceiptRow, SessionRow, StateBatch};
 pub use journal::{
-    AgentProvider, AgentProviderRow, ApiToken, Invitation, Layout, Membership, Record, RecordBody, Sealed, SignIn, User,
+    AgentProvider, AgentProviderRow, ApiToken, Hold, Invitation, Layout, Membership, Record, RecordBody,
+    RetentionPolicy, Sealed, SignIn, User,
 };
 pub use messages::{Head, MessagePage, PageOf};
 pub use people::MembershipRow;

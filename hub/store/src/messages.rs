@@ -43,6 +43,8 @@ pub struct MessagePage {
     pub messages: Vec<Message>,
     /// True if there are more in the direction asked.
     pub has_more: bool,
+    /// The first `seq` that is still kept; 0 if there never was one. Above 1, retention has taken what was before.
+    pub first_seq: u64,
 }
 
 impl Store {
@@ -72,8 +74,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn messages(&self, session: &SessionId, page: PageOf, limit: u64) -> Result<MessagePage, StoreError> {
-        let empty = MessagePage { messages: vec![], has_more: false };
-        let Some(head) = self.head(session).await? else { return Ok(empty) };
+        let empty = |first_seq| MessagePage { messages: vec![], has_more: false, first_seq };
+        let Some(head) = self.head(session).await? else { return Ok(empty(0)) };
         let (from, to, has_more) = match page {
             PageOf::After(seq) => {
                 let from = seq.saturating_add(1).max(head.first_seq);
@@ -88,13 +90,13 @@ impl Store {
             }
         };
         if limit == 0 || to < from {
-            return Ok(empty);
+            return Ok(empty(head.first_seq));
         }
         let rows = self.message_rows(session, from, to).await?;
         let mut messages =
             rows.into_iter().map(|r| message(session, r).map(|(m, _)| m)).collect::<Result<Vec<_>, _>>()?;
         self.add_deliveries(session, &mut messages).await?;
-        Ok(MessagePage { messages, has_more })
+        Ok(MessagePage { messages, has_more, first_seq: head.first_seq })
     }
 
     /// The messages of a session that lie behind a sequence of the stream, oldest first, at most `limit`: for a viewer
@@ -110,17 +112,24 @@ impl Store {
         after_seq: Option<u64>,
         limit: u64,
     ) -> Result<Vec<(Message, u64)>, StoreError> {
-        let from = match after_seq {
-            Some(seq) => seq.saturating_add(1),
+        let mut from = match after_seq {
+            Some(seq) => seq.saturating_add(1).max(head.first_seq),
             None => self.first_behind(head, stream_seq).await?,
         };
-        let to = from.saturating_add(limit).saturating_sub(1).min(head.last_seq);
-        if to < from {
-            return Ok(vec![]);
-        }
-        let rows = self.message_rows(&head.session_id, from, to).await?;
-        let mut found = rows.into_iter().map(|r| message(&head.session_id, r)).collect::<Result<Vec<_>, _>>()?;
-        found.retain(|(_, at)| *at > stream_seq);
+        let found = loop {
+            let to = from.saturating_add(limit).saturating_sub(1).min(head.last_seq);
+            if to < from {
+                return Ok(vec![]);
+            }
+            let rows = self.message_rows(&head.session_id, from, to).await?;
+            let mut found = rows.into_iter().map(|r| message(&head.session_id, r)).collect::<Result<Vec<_>, _>>()?;
+            found.retain(|(_, at)| *at > stream_seq);
+            // The margin may be longer than a page.
+            if !found.is_empty() {
+                break found;
+            }
+            from = to + 1;
+        };
         let (mut messages, places): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         self.add_deliveries(&head.session_id, &mut messages).await?;
         Ok(messages.into_iter().zip(places).collect())
@@ -156,7 +165,7 @@ impl Store {
         Ok(low.saturating_sub(OUT_OF_ORDER).max(head.first_seq))
     }
 
-    async fn message_rows(&self, session: &SessionId, from: u64, to: u64) -> Result<Vec<Row>, StoreError> {
+    pub(crate) async fn message_rows(&self, session: &SessionId, from: u64, to: u64) -> Result<Vec<Row>, StoreError> {
         let vars = row([("range", range(session, from, to))]);
         let rows = self.read("reading messages", "SELECT * FROM $range", vars).await?;
         Ok(rows.into_iter().flatten().collect())
@@ -208,7 +217,7 @@ pub(crate) fn add_delivery(message: &mut Message, receipt: &Receipt) {
     }
 }
 
-fn range(session: &SessionId, from: u64, to: u64) -> Value {
+pub(crate) fn range(session: &SessionId, from: u64, to: u64) -> Value {
     let key = |seq| vec![text(session.as_str()), number(seq)];
     id_range("message", key(from), key(to))
 }

@@ -11,6 +11,7 @@ const STEPS: &[(i64, &str)] = &[
     (1, include_str!("migrations/0001-first.surql")),
     (2, include_str!("migrations/0002-agent-providers.surql")),
     (3, include_str!("migrations/0003-people.surql")),
+    (4, include_str!("migrations/0004-retention.surql")),
 ];
 
 /// Brings the store at `place` up to this program's schema.

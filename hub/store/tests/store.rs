@@ -230,13 +230,19 @@ fn audit(n: u64, user: &str, action: &str) -> AuditRow {
         detail: None,
         request_id: None,
         metadata: Metadata::new(),
+        prev: None,
+        hash: None,
     }
+}
+
+fn line(n: u64, user: &str, action: &str) -> AuditLine {
+    AuditLine::of(audit(n, user, action))
 }
 
 #[tokio::test]
 async fn the_audit_log_is_read_newest_first_and_filtered() {
     let store = memory().await;
-    let rows: Vec<_> = (1..=9).map(|n| audit(n, if n % 2 == 0 { "eve" } else { "ada" }, "kill")).collect();
+    let rows: Vec<_> = (1..=9).map(|n| line(n, if n % 2 == 0 { "eve" } else { "ada" }, "kill")).collect();
     let cursor = Cursor { stream: "AUDIT".into(), created: "c".into(), seq: 9 };
     store.add_audit(&rows, Some(&cursor)).await.unwrap();
     store.add_audit(&rows[..3], None).await.unwrap();
@@ -252,14 +258,16 @@ async fn the_audit_log_is_read_newest_first_and_filtered() {
     let none = AuditFilter { action: Some("pause".into()), ..AuditFilter::default() };
     assert_eq!(store.audit(&workspace(), &none, None, 10).await.unwrap().0, []);
     assert_eq!(store.last_audit(&workspace()).await.unwrap(), 9);
+    let texts = store.audit_texts(&workspace(), 2, 4).await.unwrap();
+    assert_eq!(texts, rows[1..4].iter().map(|l| (l.row.n, l.text.clone())).collect::<Vec<_>>(), "word for word");
     assert_eq!(store.last_audit(&WorkspaceId::new("default2").unwrap()).await.unwrap(), 0);
 }
 
 #[tokio::test]
 async fn a_second_row_with_a_number_does_not_replace_the_first() {
     let store = memory().await;
-    store.add_audit(&[audit(1, "ada", "kill")], None).await.unwrap();
-    store.add_audit(&[audit(1, "eve", "pause")], None).await.unwrap();
+    store.add_audit(&[line(1, "ada", "kill")], None).await.unwrap();
+    store.add_audit(&[line(1, "eve", "pause")], None).await.unwrap();
     let (page, _) = store.audit(&workspace(), &AuditFilter::default(), None, 10).await.unwrap();
     assert_eq!(page, [audit(1, "ada", "kill")]);
 }

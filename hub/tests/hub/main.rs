@@ -5,11 +5,13 @@
 mod agent_providers;
 mod answer;
 mod attacks;
+mod audit;
 mod limits;
 mod nodes;
 mod oidc;
 mod people;
 mod resume;
+mod retention;
 mod routes;
 mod support;
 
@@ -236,7 +238,7 @@ async fn a_lost_store_is_made_again_from_the_bus() {
     assert_eq!(admin.get("/api/mission-control/layout").await.unwrap()["layout"], json!({"panels": [S1]}));
     wait_until("the audit log is there again", WAIT, async || {
         let again = admin.get("/api/mission-control/audit").await.unwrap();
-        again == audit
+        again["entries"] == audit["entries"]
     })
     .await
     .unwrap();

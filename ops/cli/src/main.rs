@@ -5,6 +5,7 @@
 //! | `mosaic decode` | one MessagePack payload on stdin → one JSON line on stdout; made for `nats sub --translate` |
 //! | `mosaic tail` | watches the mesh with a reader's credentials, without the NATS command line |
 //! | `mosaic node …` | lets nodes in and shuts them out |
+//! | `mosaic audit …` | checks the audit log without the hub, or writes down what is published of it |
 //! | `mosaic identity …` | makes and extends the NATS identity of a mesh |
 //!
 //! Laws:
@@ -12,6 +13,7 @@
 //! 2. `decode` starts in a few milliseconds and always succeeds: it runs once per message.
 //! 3. Results go to stdout, everything said to people to stderr.
 
+mod audit;
 mod decode;
 mod escape;
 mod identity;
@@ -45,6 +47,9 @@ enum Command {
     /// Lets nodes in and shuts them out.
     #[command(subcommand)]
     Node(node::Command),
+    /// Checks the audit log.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Makes and extends the NATS identity of a mesh.
     #[command(subcommand)]
     Identity(identity::Command),
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
         Command::Decode => return decode::run(),
         Command::Tail(arguments) => tail::run(arguments),
         Command::Node(command) => node::run(command),
+        Command::Audit(command) => return audit::run(command),
         Command::Identity(command) => identity::run(command),
     };
     match done {

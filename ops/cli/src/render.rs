@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use bus_schema::{
-    AuditRow, Delta, Kind, Message, MessageKind, NodeState, NodeStatus, Receipt, RefusedCommand, Role, Session,
+    AuditEntry, Delta, Kind, Message, MessageKind, NodeState, NodeStatus, Receipt, RefusedCommand, Role, Session,
     SessionId, Subject, Timestamp, decode,
 };
 use chrono::Local;
@@ -105,12 +105,18 @@ impl Renderer {
                 self.assemble(Some(refused.refused_at), subject, "refusal", RED, &text)
             }
             Kind::Audit => {
-                let row: AuditRow = decode(payload, None).ok()?;
-                let row = serde_json::to_value(&row).ok()?;
-                let word = |key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-                let actor = row.pointer("/actor/name").and_then(|v| v.as_str()).unwrap_or_default();
-                let text = format!("{actor}: {} ({})", word("action"), word("phase"));
-                self.assemble(word("timestamp").parse().ok(), subject, "audit", YELLOW, &text)
+                let (at, text) = match AuditEntry::from_payload(payload, None).ok()? {
+                    AuditEntry::Row(line) => {
+                        let row = line.row;
+                        let text = format!("{}: {} ({}) {}", row.user.name, row.action, row.phase, row.result);
+                        (row.timestamp, text)
+                    }
+                    AuditEntry::Checkpoint(line) => {
+                        let said = line.checkpoint;
+                        (said.timestamp, format!("rows up to {} are signed", said.checkpoint))
+                    }
+                };
+                self.assemble(Some(at), subject, "audit", YELLOW, &text)
             }
             Kind::Terminal | Kind::Command => return None,
         })

@@ -4,11 +4,11 @@
 //! nothing. So it sees what happens from now on; what was before is the hub's to tell.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use async_nats::{ConnectOptions, Event, Message};
+use async_nats::{Client, ConnectOptions, Event, Message};
 use bus_schema::{Kind, SessionId, Subject, WorkspaceId, inbox_prefix};
 use clap::Args;
 use futures::StreamExt;
@@ -59,26 +59,27 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     runtime.block_on(watch(arguments))
 }
 
-async fn watch(arguments: Arguments) -> anyhow::Result<()> {
-    let creds = match &arguments.creds {
-        Some(path) => path.clone(),
-        None => PathBuf::from(LOCAL_CREDS),
-    };
-    if !creds.exists() {
-        bail!("no credentials at {}: give --creds FILE, such as DIR/identity/creds/reader.creds", creds.display());
-    }
-    let (tell, mut told) = mpsc::channel(EVENTS);
+/// A connection with somebody's credentials, and the news of it. `name` is the user's in the credentials: it makes the
+/// inbox that they may use.
+pub(crate) async fn connect(
+    url: &str,
+    creds: &Path,
+    name: &str,
+    program: &str,
+    ca: Option<&Path>,
+) -> anyhow::Result<(Client, mpsc::Receiver<Event>)> {
+    let (tell, told) = mpsc::channel(EVENTS);
     // Several are built in, and the client asks for the one of the process; whoever came first has chosen.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let options = ConnectOptions::with_credentials_file(&creds).await;
+    let options = ConnectOptions::with_credentials_file(creds).await;
     let options = options.with_context(|| format!("read {}", creds.display()))?;
-    let options = match &arguments.ca {
-        Some(ca) => options.add_root_certificates(ca.clone()).require_tls(true),
+    let options = match ca {
+        Some(ca) => options.add_root_certificates(ca.to_owned()).require_tls(true),
         None => options,
     };
     let client = options
-        .name("mosaic tail")
-        .custom_inbox_prefix(inbox_prefix(&arguments.name))
+        .name(program)
+        .custom_inbox_prefix(inbox_prefix(name))
         .ping_interval(Duration::from_secs(15))
         .event_callback(move |event| {
             let tell = tell.clone();
@@ -87,10 +88,22 @@ async fn watch(arguments: Arguments) -> anyhow::Result<()> {
                 let _ = tell.try_send(event);
             }
         })
-        .connect(&arguments.url)
+        .connect(url)
         .await
-        .with_context(|| format!("connect to {}", arguments.url))?;
+        .with_context(|| format!("connect to {url}"))?;
+    Ok((client, told))
+}
 
+async fn watch(arguments: Arguments) -> anyhow::Result<()> {
+    let creds = match &arguments.creds {
+        Some(path) => path.clone(),
+        None => PathBuf::from(LOCAL_CREDS),
+    };
+    if !creds.exists() {
+        bail!("no credentials at {}: give --creds FILE, such as DIR/identity/creds/reader.creds", creds.display());
+    }
+    let (client, mut told) =
+        connect(&arguments.url, &creds, &arguments.name, "mosaic tail", arguments.ca.as_deref()).await?;
     let mut subscriptions = vec![];
     for kind in Kind::ALL {
         let filter = match kind {
@@ -160,7 +173,7 @@ fn json_line(subject: &str, sequence: Option<u64>, payload: &[u8]) -> String {
 }
 
 /// News of the connection, for the person at the terminal.
-fn tell_event(event: &Event) -> anyhow::Result<()> {
+pub(crate) fn tell_event(event: &Event) -> anyhow::Result<()> {
     match event {
         Event::Connected => complain("connected"),
         Event::Disconnected => complain("connection lost; what happens until it is back is not shown"),

@@ -116,17 +116,10 @@ impl Viewer {
         for head in heads.into_iter().filter(|h| self.filter.wants(&h.session_id)) {
             let mut source = Source { head, page: VecDeque::new(), after: None };
             source.fill(&self.app, at.messages).await?;
-            if let Some((message, _)) = source.page.front()
-                && message.seq == source.head.first_seq
-                && message.seq > 1
-            {
-                let gap = Gap {
-                    session_id: Some(source.head.session_id.clone()),
-                    from_seq: None,
-                    to_seq: Some(message.seq - 1),
-                    reason: "older messages were removed by retention".into(),
-                };
-                self.send(&event("gap", Some(&source.head.session_id), *at, false, &gap)).await?;
+            // The first that is kept was not seen yet, or none is kept: what was before it may not have been seen.
+            let first = source.page.front().map_or(source.head.last_seq + 1, |(message, _)| message.seq);
+            if first == source.head.first_seq && first > 1 {
+                self.tell_gap(&source.head.session_id, None, first - 1, *at).await?;
             }
             merge.add(source);
         }

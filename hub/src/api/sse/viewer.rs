@@ -8,7 +8,7 @@ use bus_schema::SessionId;
 use hub_store::StoreError;
 use tokio::sync::mpsc;
 
-use super::{Filter, Ready, Removed};
+use super::{Filter, Gap, Ready, Removed};
 use crate::api::Shared;
 use crate::bus::{BusError, StreamName};
 use crate::live::place::Place;
@@ -179,6 +179,10 @@ impl Viewer {
         }
         loop {
             let Some(head) = self.app.store.head(id).await? else { return Ok(()) };
+            if *seq + 1 < head.first_seq {
+                self.tell_gap(id, Some(*seq + 1), head.first_seq - 1, place).await?;
+                *seq = head.first_seq - 1;
+            }
             let page = self.app.store.messages_behind(&head, 0, Some(*seq), READ_BATCH).await?;
             if page.is_empty() {
                 return Ok(());
@@ -190,6 +194,19 @@ impl Viewer {
                 *seq = message.seq;
             }
         }
+    }
+
+    /// Tells that messages of a session were removed by retention.
+    pub(super) async fn tell_gap(
+        &self,
+        id: &SessionId,
+        from_seq: Option<u64>,
+        to_seq: u64,
+        place: Place,
+    ) -> Result<(), Over> {
+        let reason = "older messages were removed by retention".to_owned();
+        let gap = Gap { session_id: Some(id.clone()), from_seq, to_seq: Some(to_seq), reason };
+        self.send(&event("gap", Some(id), place, false, &gap)).await
     }
 
     /// Waits before something is tried again that did not answer; or the stream is over.
