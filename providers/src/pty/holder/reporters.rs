@@ -152,7 +152,7 @@ fn with_id(report: Report) -> Report {
 }
 
 /// A new session id: the time and 80 random bits.
-fn new_id() -> Option<SessionId> {
+pub(super) fn new_id() -> Option<SessionId> {
     let mut random = [0; 16];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).ok()?;
     let millis = u64::try_from(clock::now().as_millis()).unwrap_or(0);
