@@ -24,6 +24,7 @@ mod asks;
 mod calls;
 mod channel;
 mod clients;
+mod dialog;
 mod flow;
 mod inject;
 mod keeper;

@@ -17,13 +17,11 @@
 
 mod child;
 mod message;
+mod reports;
 mod screen;
 mod standing;
 
-use bus_schema::{
-    AnswerOption, Asked, Delivery, InjectMode, MessageId, MessageKind, Metadata, Role, SessionId, TerminalSize,
-    Timestamp,
-};
+use bus_schema::{Delivery, InjectMode, MessageId, MessageKind, Metadata, Role, SessionId, TerminalSize, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::child::{ChildInterpreter, end_with_parent};
@@ -31,14 +29,13 @@ pub(crate) use self::message::Voice;
 use self::message::normalised;
 use self::screen::{Found, Screen};
 use self::standing::Standing;
-use super::entry::answering;
 use super::lines::{Line, Lines};
 use super::log::{Block, Kind, SegmentHeader, parse_size};
-use super::record::{Answered, Exit, Fragment, Injecting, Input, Note, Shown, Typist, unpack};
-use super::report::{HOOK, Report, Sourced};
+use super::record::{Exit, Fragment, Injecting, Input, Note, Shown, Typist, unpack};
+use super::report::Sourced;
 use crate::acp::conversation::{self, Conversation, Tale};
 use crate::profile::Protocol;
-use crate::provider::{AgentEvent, Child, DeltaDraft, InjectOutcome, MessageDraft, News, Position, TerminalPiece};
+use crate::provider::{AgentEvent, DeltaDraft, InjectOutcome, MessageDraft, News, Position, TerminalPiece};
 
 /// Version of what [`Interpreter::save`] gives. Another one is not read; the log is told from an earlier place then.
 const CHECKPOINT_FORMAT: u32 = 1;
@@ -417,86 +414,6 @@ impl Interpreter {
                 self.say(&format!("n{:x}", telling.offset), voice, telling);
             }
             Note::Intent(_) | Note::Other => {}
-        }
-    }
-
-    /// It asks for leave: the message first, then that somebody is needed.
-    fn asked(&mut self, name: &str, voice: Voice, options: Vec<AnswerOption>, takes_text: bool, telling: &mut Telling) {
-        let Some(request_id) = self.message_id(name) else { return };
-        let text = voice.content.clone();
-        self.say(name, voice, telling);
-        let asked = Asked { request_id, options, takes_text };
-        let at = telling.at;
-        telling.tell_all(self.kept.standing.asked(asked, &text, at));
-    }
-
-    fn answered(&mut self, answered: Answered, telling: &mut Telling) {
-        let Answered { request, option, label, text, by, confirmed } = answered;
-        let content = text.map_or(label.clone(), |text| format!("{label}: {text}"));
-        let mut facts = Metadata::new();
-        facts.insert("optionId".into(), option.into());
-        facts.insert("operator".into(), serde_json::json!({"id": by.id, "name": by.name}));
-        if !confirmed {
-            facts.insert("confirmed".into(), false.into());
-        }
-        self.close(&request, content, facts, telling);
-    }
-
-    /// A request is open no more: the message that says why, then who else is needed.
-    fn close(&mut self, name: &str, content: String, facts: Metadata, telling: &mut Telling) {
-        let (Some(request), Some(message_id)) = (self.message_id(name), self.message_id(&format!("{name}-a"))) else {
-            return;
-        };
-        let mut metadata = facts;
-        metadata.insert("answers".into(), request.as_str().into());
-        metadata.insert("source".into(), HOOK.into());
-        let (role, kind, timestamp) = (Role::System, MessageKind::Permission, telling.at);
-        telling.tell(News::Message(MessageDraft { message_id, role, kind, content, timestamp, metadata }));
-        telling.tell_all(self.kept.standing.closed(&request));
-    }
-
-    fn report(&mut self, Sourced { source, report }: Sourced, telling: &mut Telling) {
-        match report {
-            // Of a child: told in the child's own sequence.
-            Report::Message { session_id: Some(_), .. } | Report::Status { session_id: Some(_), .. } => {}
-            Report::Message { role, content, kind, metadata, session_id: None } => {
-                self.kept.speaks = true;
-                let voice = Voice::claimed(role, kind.unwrap_or(MessageKind::Text), content, metadata, &source);
-                self.say(&format!("s{:x}", telling.offset), voice, telling);
-            }
-            Report::Status { turn, status, reason, session_id: None } if source == HOOK => {
-                telling.tell_all(self.kept.standing.hooked(turn, status, reason));
-            }
-            Report::Prompt { content } => self.prompted(&content, telling),
-            Report::Ask { request: Some(name), text, options, takes_text, call: _ } => {
-                let voice = Voice::claimed(Role::System, MessageKind::Permission, text, None, &source);
-                self.asked(&name, voice, options, takes_text, telling);
-            }
-            Report::Answers => {
-                if !std::mem::replace(&mut self.kept.answers, true) {
-                    telling.tell(News::Capabilities(answering()));
-                    let mut facts = Metadata::new();
-                    facts.insert("notCapable".into(), serde_json::Value::Null);
-                    telling.tell(News::Facts(facts));
-                }
-            }
-            Report::Closed { request, reason } => self.close(&request, reason, Metadata::new(), telling),
-            Report::Ask { request: None, .. } | Report::Called { .. } => {}
-            Report::Status { turn, status, reason, session_id: None } => {
-                telling.tell_all(self.kept.standing.reported(turn, status, reason));
-            }
-            Report::Attention { kind, text } => {
-                let at = telling.at;
-                telling.tell_all(self.kept.standing.attention(kind, text, at));
-            }
-            Report::Child { session_id: Some(session_id), title, agent_type, ended: _ } => {
-                telling.tell(News::Child(Child { session_id, title, agent_type }));
-            }
-            Report::Child { session_id: None, .. } => {}
-            Report::Speaks => self.kept.speaks = true,
-            Report::Title { title } => {
-                telling.tell_all(self.kept.standing.titled(&title));
-            }
         }
     }
 

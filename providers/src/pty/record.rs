@@ -112,6 +112,13 @@ pub(crate) struct Answered {
     pub by: Operator,
     /// True if the agent was seen to go on.
     pub confirmed: bool,
+    /// Where it was asked.
+    #[serde(default = "hook")]
+    pub source: String,
+}
+
+fn hook() -> String {
+    super::report::HOOK.into()
 }
 
 /// Somebody wants the end of the session.
@@ -235,6 +242,7 @@ mod tests {
                 text: None,
                 by: by.clone(),
                 confirmed: true,
+                source: hook(),
             }),
             Note::Started { pid: 7, containment: "cgroup".into() },
             Note::Intent(Intent { action: EndAction::Kill, by, at: 5 }),

@@ -24,11 +24,13 @@ use serde::{Deserialize, Serialize};
 /// Longest line: a message of 256 KiB with every character escaped in the usual way.
 pub(crate) const MAX_REPORT_BYTES: usize = 1024 * 1024;
 /// Answers that a request may offer: more, nobody reads.
-const MAX_OPTIONS: usize = 16;
+pub(crate) const MAX_OPTIONS: usize = 16;
 /// Source of what the session's own socket says.
 pub(crate) const SOCKET: &str = "socket";
 /// Source of what an agent's hooks say there.
 pub(crate) const HOOK: &str = "hook";
+/// Source of what only the screen shows.
+pub(crate) const SCREEN: &str = "screen";
 
 /// One report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,4 +11,5 @@ mod inject;
 mod lines;
 mod protocol;
 mod restart;
+mod sources;
 mod terminal;

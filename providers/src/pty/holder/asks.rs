@@ -1,4 +1,5 @@
-//! Requests for leave that wait for an answer: on the connection of whoever asks, which is told what an operator chose.
+//! Requests for leave that wait for an answer: on the connection of whoever asks, which is told what an operator chose,
+//! or in a dialog on the screen, in which the key is pressed.
 //!
 //! ```text
 //! asked ─┬─ answered through the mesh ─► handed over ─► the agent goes on: confirmed, or not in time: unconfirmed
@@ -16,11 +17,14 @@ use std::time::{Duration, Instant};
 
 use bus_schema::{AnswerOption, MessageId, Operator, OptionKind, Status};
 
+use super::dialog::{Dialog, key};
+use super::reporters::new_id;
 use super::session::Session;
 use crate::pty::emulator::ProgramState;
 use crate::pty::protocol::{Answer, Fault, FaultKind};
+use crate::pty::record::Typist;
 use crate::pty::record::{Answered, Note};
-use crate::pty::report::{HOOK, Report};
+use crate::pty::report::{Report, SCREEN};
 
 /// Requests open at once: half of the connections there may be. An agent shows one dialog at a time.
 const MAX_OPEN: usize = 16;
@@ -44,10 +48,20 @@ pub(crate) struct Asks {
 
 /// A request as it is asked.
 pub(crate) struct Request {
-    pub connection: u64,
+    pub way: Way,
+    /// Where it was asked.
+    pub source: String,
     pub call: Option<String>,
     pub options: Vec<AnswerOption>,
     pub takes_text: bool,
+}
+
+/// How a request is answered.
+pub(crate) enum Way {
+    /// By a line on this connection.
+    Connection(u64),
+    /// By a key in this dialog.
+    Keys(Dialog),
 }
 
 struct Open {
@@ -106,13 +120,13 @@ impl Asks {
 
 impl Session {
     /// Takes a request: it waits from now on.
-    pub fn ask(&mut self, source: &str, name: String, request: Request, report: Report) {
+    pub fn ask(&mut self, name: String, request: Request, report: Report) {
         if self.asks.open.len() >= MAX_OPEN {
             let line = serde_json::json!({"closed": format!("{MAX_OPEN} requests are open already")});
-            return self.parts.reporters.tell(request.connection, &line);
+            return self.tell_asker(&request.way, &line);
         }
-        self.report(source, Report::Answers);
-        self.report(source, report);
+        self.report(&request.source, Report::Answers);
+        self.report(&request.source, report);
         self.asks.open.push(Open { name, request, was_blocked: false, unblocked: None, given: None });
     }
 
@@ -130,12 +144,54 @@ impl Session {
         }
     }
 
+    fn tell_asker(&mut self, way: &Way, line: &serde_json::Value) {
+        if let Way::Connection(connection) = way {
+            self.parts.reporters.tell(*connection, line);
+        }
+    }
+
+    /// The dialog on the screen, where its program says that it needs a person.
+    fn dialog(&self) -> Option<Dialog> {
+        let emulator = self.emulator.as_ref().filter(|emulator| !emulator.is_drawing())?;
+        if self.program != Some(ProgramState::Blocked) || self.parts.spec.agent_type.as_deref() != Some("codex") {
+            return None;
+        }
+        let screen = emulator.screen();
+        Dialog::on(&screen.rows(0, u16::MAX).collect::<Vec<_>>())
+    }
+
+    /// Takes the dialog on the screen for a request, once.
+    fn look_at_dialog(&mut self, now: Instant) {
+        let is_open = |open: &Open| matches!(open.request.way, Way::Keys(_));
+        if self.asks.open.iter().any(is_open) {
+            return;
+        }
+        let Some(dialog) = self.dialog() else { return };
+        // The call for which leave is asked comes first.
+        self.read_sources(now);
+        let Some(name) = new_id().map(|id| format!("q{id}")) else { return };
+        let Dialog { text, options } = dialog.clone().with_call(self.last_call.as_deref());
+        let report =
+            Report::Ask { request: Some(name.clone()), text, call: None, options: options.clone(), takes_text: false };
+        let (way, source) = (Way::Keys(dialog), SCREEN.into());
+        self.ask(name, Request { way, source, call: None, options, takes_text: false }, report);
+    }
+
     /// Looks what became of requests.
     pub fn look_at_asks(&mut self, now: Instant) {
+        self.look_at_dialog(now);
+        let is_drawing = self.emulator.as_ref().is_some_and(|emulator| emulator.is_drawing());
         let mut at = 0;
-        while let Some(open) = self.asks.open.get_mut(at) {
-            let is_connected = self.parts.reporters.has(open.request.connection);
-            match open.next(self.program, is_connected, now) {
+        while let Some(shown) = self.asks.open.get(at).map(|open| match &open.request.way {
+            Way::Connection(connection) => (self.program, self.parts.reporters.has(*connection)),
+            Way::Keys(dialog) if is_drawing || self.dialog().as_ref() == Some(dialog) => {
+                (Some(ProgramState::Blocked), true)
+            }
+            Way::Keys(_) => (Some(ProgramState::Working), true),
+        }) && let Some(open) = self.asks.open.get_mut(at)
+        {
+            let (program, is_connected) = shown;
+            match open.next(program, is_connected, now) {
                 Some(Next::Confirm(confirmed)) => self.settle(at, confirmed, ""),
                 Some(Next::Close(reason)) => self.settle(at, false, reason),
                 None => at += 1,
@@ -154,8 +210,8 @@ impl Session {
     fn settle(&mut self, at: usize, confirmed: bool, reason: &str) {
         let Open { name, request, given, .. } = self.asks.open.remove(at);
         let Some(Given { mut answered, waiting, .. }) = given else {
-            self.parts.reporters.tell(request.connection, &serde_json::json!({"closed": reason}));
-            return self.report(HOOK, Report::Closed { request: name, reason: reason.into() });
+            self.tell_asker(&request.way, &serde_json::json!({"closed": reason}));
+            return self.report(&request.source, Report::Closed { request: name, reason: reason.into() });
         };
         answered.confirmed = confirmed;
         self.note(&Note::Answered(answered));
@@ -190,6 +246,7 @@ impl Session {
             return Some(Err(fault));
         }
         let frozen = self.parts.state.frozen_by.is_some();
+        let dialog = self.dialog();
         let Some(open) = self.asks.open.iter_mut().find(|open| open.name == name) else {
             let reason = "the request is not open any more";
             return Some(Err(Fault::wrong_state(Status::Running, reason)));
@@ -206,11 +263,24 @@ impl Session {
             Err(reason) => return Some(Err(Fault::new(FaultKind::Invalid, reason))),
         };
         let answer = serde_json::json!({"answer": {"optionId": option.option_id, "text": text}});
-        let answered =
-            Answered { request: name, option: option.option_id, label: option.label, text, by, confirmed: false };
+        if let Way::Keys(shown) = &open.request.way {
+            let has_room = self.parts.channel.has_room(key(&option.option_id).len());
+            if dialog.as_ref() != Some(shown) || !has_room {
+                let reason = "its dialog is not on the screen now; see what it shows";
+                return Some(Err(Fault::wrong_state(Status::Running, reason)));
+            }
+        }
+        let press = matches!(open.request.way, Way::Keys(_)).then(|| key(&option.option_id).to_vec());
+        let AnswerOption { option_id: option, label, kind: _ } = option;
+        let source = open.request.source.clone();
+        let answered = Answered { request: name, option, label, text, by: by.clone(), confirmed: false, source };
         let until = Instant::now() + CONFIRM_WITHIN;
         open.given = Some(Given { answered, until, waiting: vec![(client, id)] });
-        self.parts.reporters.tell(open.request.connection, &answer);
+        match (press, &open.request.way) {
+            (Some(press), _) => self.type_in(Typist::Operator(by), &press),
+            (None, Way::Connection(connection)) => self.parts.reporters.tell(*connection, &answer),
+            (None, Way::Keys(_)) => {}
+        }
         None
     }
 }
@@ -248,7 +318,7 @@ mod tests {
 
     fn request() -> Request {
         let options = vec![option("allow", OptionKind::AllowOnce), option("deny", OptionKind::RejectOnce)];
-        Request { connection: 1, call: None, options, takes_text: true }
+        Request { way: Way::Connection(1), source: "hook".into(), call: None, options, takes_text: true }
     }
 
     fn open() -> Open {
@@ -300,7 +370,8 @@ mod tests {
         let (now, mut open) = (Instant::now(), open());
         let by = Operator { id: bus_schema::UserId::new("u").unwrap(), name: "Ada".into() };
         let (request, option, label) = ("q".into(), "allow".into(), "Yes".into());
-        let answered = Answered { request, option, label, text: None, by, confirmed: false };
+        let source = "hook".into();
+        let answered = Answered { request, option, label, text: None, by, confirmed: false, source };
         open.next(Some(ProgramState::Blocked), true, now);
         open.given = Some(Given { answered, until: now + CONFIRM_WITHIN, waiting: vec![] });
         assert_eq!(word(open.next(Some(ProgramState::Blocked), false, now)), "");

@@ -5,11 +5,11 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use bus_schema::{EndReport, MessageId, Operator, Timestamp};
+use bus_schema::{EndReport, MessageId, MessageKind, Operator, Timestamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Threads;
-use super::asks::{Asks, Request};
+use super::asks::{Asks, Request, Way};
 use super::channel::Channel;
 use super::clients::Clients;
 use super::flow::Flow;
@@ -116,6 +116,8 @@ pub(crate) struct Session {
     pub busy: Instant,
     /// Files in which the agent writes its conversation.
     pub sources: Option<Sources>,
+    /// The call that they told last.
+    pub last_call: Option<String>,
     /// Blocks that the disk did not take.
     unwritten: VecDeque<(Kind, i64, Vec<u8>)>,
     write_again: Instant,
@@ -180,6 +182,7 @@ impl Session {
             silences: SILENCES.len(),
             busy: now,
             sources,
+            last_call: None,
             unwritten: VecDeque::new(),
             write_again: now,
             synced: 0,
@@ -318,13 +321,16 @@ impl Session {
 
     /// Reads what the agent has written to its own files.
     fn look_at_sources(&mut self, now: Instant) {
+        let is_due = self.sources.as_ref().and_then(Sources::look_at).is_some_and(|at| now >= at);
+        if is_due && self.takes_reports() {
+            self.read_sources(now);
+        }
+    }
+
+    /// The same now.
+    pub fn read_sources(&mut self, now: Instant) {
         let leader = self.parts.state.child.map_or(0, |child| child.pid);
-        let takes = self.takes_reports();
-        let Some(sources) =
-            self.sources.as_mut().filter(|sources| takes && sources.look_at().is_some_and(|at| now >= at))
-        else {
-            return;
-        };
+        let Some(sources) = &mut self.sources else { return };
         for (source, report) in sources.look(leader, now) {
             self.report(source, report);
         }
@@ -403,8 +409,9 @@ impl Session {
         match &report {
             Report::Ask { request: Some(name), call, options, takes_text, .. } => {
                 let (call, options, takes_text) = (call.clone(), options.clone(), *takes_text);
-                let request = Request { connection, call, options, takes_text };
-                self.ask(source, name.clone(), request, report);
+                let way = Way::Connection(connection);
+                let request = Request { way, source: source.into(), call, options, takes_text };
+                self.ask(name.clone(), request, report);
             }
             Report::Called { call } => self.called(call),
             Report::Status { session_id: None, .. } if source == HOOK => {
@@ -443,6 +450,9 @@ impl Session {
                 known.ended_at = known.ended_at.or(ended.then_some(now));
                 self.save();
             }
+        }
+        if let Report::Message { kind: Some(MessageKind::ToolCall), content, session_id: None, .. } = &report {
+            self.last_call = Some(content.clone());
         }
         let sourced = Sourced { source: source.into(), report };
         self.record(Kind::Report, &serde_json::to_vec(&sourced).unwrap_or_default());
@@ -499,11 +509,8 @@ impl Session {
         if let Some(sources) = &mut self.sources {
             // Its last words.
             sources.output(Instant::now());
-            let leader = self.parts.state.child.map_or(0, |child| child.pid);
-            for (source, report) in sources.look(leader, Instant::now()) {
-                self.report(source, report);
-            }
         }
+        self.read_sources(Instant::now());
         self.abandon_asks();
         let steps = self.injector.abandon();
         self.take_steps(steps);

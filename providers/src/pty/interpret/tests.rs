@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::provider::End;
 use crate::pty::log::{LogLimits, LogReader, LogWriter, size_bytes};
-use crate::pty::record::pack;
+use crate::pty::record::{Answered, pack};
+use crate::pty::report::{HOOK, Report};
 
 const SIZE: TerminalSize = TerminalSize { cols: 40, rows: 6 };
 
@@ -143,7 +144,8 @@ fn ask(name: &str) -> (Kind, Vec<u8>) {
 fn answered(name: &str, confirmed: bool) -> (Kind, Vec<u8>) {
     let by = Operator { id: UserId::new("u").unwrap(), name: "Ada".into() };
     let (request, option, label) = (name.into(), "allow".into(), "Yes".into());
-    (Kind::Note, pack(&Note::Answered(Answered { request, option, label, text: None, by, confirmed })))
+    let source = HOOK.into();
+    (Kind::Note, pack(&Note::Answered(Answered { request, option, label, text: None, by, confirmed, source })))
 }
 
 #[test]
