@@ -6,6 +6,7 @@
 mod conformance;
 mod family;
 mod harness;
+mod requests;
 mod rest;
 mod restart;
 mod trial;
