@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `provider` | the trait's calls; which connections run |
 //! | `core` | the sessions by our names and the gateways' |
-//! | `session`, `record` | one session; its events on disk, from which every subscription is served |
+//! | `session`, `record` | one session: what is said to it, what it asks; its events on disk, served from there |
 //! | `rows` | a gateway's rows as messages |
 //! | `gateway` | one connection over its lives: connect, look at everything, listen |
 //! | `link`, `key` | one WebSocket: handshake, calls, events; who we are |
@@ -18,7 +18,13 @@
 //!
 //! Files: `device.key` · `sessions/ID.jsonl` (its first line is the map from the gateway's names) · `forgotten.json`.
 //!
-//! Measured on openclaw 2026.9.6, November 2026. For protocol 3 what the packages and earlier measurements say; no test yet.
+//! Protocol 3 is spoken as far as it goes. It keeps no id of ours: an operator's words are known again by their digest and
+//! our name beside them. Its list tells of no runs: they are followed by their events. It cannot steer, forgets on a restart
+//! what waits (told as refused), drops a turn that a restart cut (told as failed), and has no archive: what waited behind
+//! a kill is stopped when it begins. `limits` in a session's metadata says so. The restart and the kill there are seen by
+//! hand and coded so; no test has shown the provider's part yet.
+//!
+//! Measured on openclaw 2026.9.6 (protocol 4) and 2026.4.15 (protocol 3), November 2026.
 
 mod acts;
 mod core;

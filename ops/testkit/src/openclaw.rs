@@ -1,7 +1,8 @@
 //! A real OpenClaw gateway from npm, on loopback, with a scripted model behind it.
 //!
-//! The first start installs it (some 850 MB); a start takes half a minute and the gateway some 760 MB of memory: share
-//! one among the tests of a file.
+//! The first start installs it (some 850 MB); a start takes a quarter of a minute and the gateway some 760 MB of memory:
+//! share one among the tests of a file. What node and the gateway compile is kept beside the package for the next start:
+//! nothing else of a gateway outlives its test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -56,6 +57,7 @@ impl OpenClaw {
         for folder in ["home", "state", "tmp", "workspace"] {
             std::fs::create_dir_all(dir.path().join(folder))?;
         }
+        keep_compiled(&package, &dir.path().join("tmp"))?;
         let (model, model_port) = model(dir.path())?;
         let port = free_port()?;
         let mut config = config(dir.path(), port, model_port);
@@ -178,6 +180,17 @@ fn install(version: &str, node: &Path) -> anyhow::Result<PathBuf> {
     };
     let home = npm_on(&name, &[&package], Some(node), &overrides)?;
     Ok(home.join("node_modules/openclaw"))
+}
+
+/// Lets what node and the gateway's loader compile, by its contents, be found again by the next start. As links: told by
+/// its variable, the gateway would start anew under another pid.
+fn keep_compiled(package: &Path, tmp: &Path) -> anyhow::Result<()> {
+    let folder = package.ancestors().nth(2).context("a package is in node_modules")?.join("compiled");
+    for kind in ["node-compile-cache", "jiti"] {
+        std::fs::create_dir_all(folder.join(kind))?;
+        std::os::unix::fs::symlink(folder.join(kind), tmp.join(kind))?;
+    }
+    Ok(())
 }
 
 fn is_before(version: &str, other: &str) -> bool {

@@ -7,25 +7,30 @@
 //!    told otherwise does not get that word.
 //! 3. A kill is believed when the gateway's rows say that neither the session nor a descendant has a run.
 
+mod answer;
 mod ending;
 
 use std::time::Duration;
 
-use bus_schema::{Answer, Capability, Delivery, InjectMode, MessageId, Operator, SessionId};
+use bus_schema::{Delivery, InjectMode, MessageId, SessionId};
 use serde_json::{Value, json};
 
 use super::core::{Core, our_key};
 use super::gateway::{CALL_WITHIN, Gateway};
 use super::link::LinkError;
 use super::record::Birth;
+use super::rows::parts;
 use super::session::Session;
 use crate::clock;
 use crate::provider::{InjectOutcome, OperatorMessage, ProviderError, SpawnRequest};
 
+pub(super) use self::answer::answer;
 pub(super) use self::ending::{kill, leave};
 
 /// Between two looks whether something has come true.
 const LOOK_AGAIN: Duration = Duration::from_millis(150);
+/// What a message is told that waits where nothing can be steered into a turn.
+const NO_STEERING: &str = "this gateway's release cannot put it into the turn that runs; it begins when that ends";
 /// Phrases that end a run when they are the whole message (openclaw 2026.9.6, `abort-trigger-text`).
 const STOP_WORDS: [&str; 43] = [
     "stop",
@@ -108,24 +113,26 @@ pub(super) async fn inject(
         }
         Some(_) => {
             if let Some(outcome) = look_for(&gateway, session, &message_id).await? {
-                session.set_given(&message_id, mode, Some(outcome.clone()));
+                session.set_given(&message_id, outcome.clone());
                 return Ok(outcome);
             }
         }
         None => {}
     }
     if let Some(client) = gateway.rest() {
-        session.set_given(&message_id, mode.clone(), None);
+        session.giving(&message_id, mode, &content);
         let outcome = client.send(&session.birth().key, &message_id, &content).await;
-        session.set_given(&message_id, mode, Some(outcome.clone()));
+        session.set_given(&message_id, outcome.clone());
         return Ok(outcome);
     }
     let link = gateway.link().await?;
-    session.set_given(&message_id, mode.clone(), None);
+    session.giving(&message_id, mode.clone(), &content);
+    let waits = gateway.quirks().no_queue_mode && session.is_active() && mode != InjectMode::Interrupt;
     let done = match send(&gateway, &link, session, &message_id, &content, &mode).await {
         Ok(answer) if answer.get("aborted").is_some() => {
             outcome(Delivery::Refused, None, Some("the gateway took it as an order to stop, and obeyed"))
         }
+        Ok(_) if waits => outcome(Delivery::Written, Some(InjectMode::Queue), Some(NO_STEERING)),
         Ok(_) => outcome(Delivery::Written, None, None),
         Err(LinkError::Refused { code, message, .. }) if code != "UNAVAILABLE" => {
             outcome(Delivery::Refused, None, Some(&message))
@@ -141,7 +148,7 @@ pub(super) async fn inject(
         }
         Err(error) => return Err(gateway.failed("handing a message over", error)),
     };
-    session.set_given(&message_id, mode, Some(done.clone()));
+    session.set_given(&message_id, done.clone());
     gateway.look.notify_one();
     // It may have arrived while we were told that it will.
     Ok(session.given(&message_id).and_then(|given| given.outcome).unwrap_or(done))
@@ -258,7 +265,7 @@ async fn look_for(
         let key_of = |pointer: &str| row.pointer(pointer).and_then(Value::as_str) == Some(key.as_str());
         key_of("/idempotencyKey") || key_of("/__openclaw/idempotencyKey")
     };
-    if rows.iter().any(is_it) {
+    if rows.iter().any(is_it) || session.holds_words(message, &parts(rows)) {
         return Ok(Some(outcome(Delivery::Taken, None, None)));
     }
     let waiting = history.pointer("/pendingInputs/items").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -267,53 +274,6 @@ async fn look_for(
         Some("cancelled" | "interrupted") => outcome(Delivery::Refused, None, Some("it was withdrawn at the gateway")),
         _ => outcome(Delivery::Written, None, None),
     }))
-}
-
-/// Answers a request for leave.
-pub(super) async fn answer(
-    core: &Core,
-    session: &Session,
-    id: &MessageId,
-    answer: &Answer,
-    by: &Operator,
-) -> Result<(), ProviderError> {
-    let open = session.request(id).ok_or_else(|| ProviderError::Invalid(format!("no request {id} here")))?;
-    let Some(choice) = &answer.option_id else {
-        return Err(ProviderError::Invalid("this request is answered by one of its options, not in words".into()));
-    };
-    if !open.options.iter().any(|option| option.option_id == *choice) {
-        let offered: Vec<_> = open.options.iter().map(|option| option.option_id.as_str()).collect();
-        return Err(ProviderError::Invalid(format!("it offers {}, not {choice:?}", offered.join(", "))));
-    }
-    match &open.decided {
-        Some(decided) if decided == choice => return Ok(()),
-        Some(decided) => {
-            let reason = format!("the request was answered already: {decided}");
-            return Err(ProviderError::WrongState { status: session.status(), reason });
-        }
-        None => {}
-    }
-    let gateway = gateway_of(core, session)?;
-    let link = gateway.link().await?;
-    if !link.hello.may("operator.approvals") {
-        return Err(ProviderError::NotCapable {
-            capability: Capability::Approve,
-            reason: "the gateway did not grant operator.approvals to this node".into(),
-        });
-    }
-    session.answering(id, by);
-    let params = json!({"id": open.approval, "decision": choice});
-    match link.call("exec.approval.resolve", params, CALL_WITHIN).await {
-        Ok(_) => {
-            session.take_decision(&open.approval, choice);
-            Ok(())
-        }
-        Err(LinkError::Refused { detail, message, .. }) if detail.starts_with("APPROVAL_") => {
-            session.take_decision(&open.approval, "closed without us");
-            Err(ProviderError::WrongState { status: session.status(), reason: message })
-        }
-        Err(error) => Err(gateway.failed("answering a request", error)),
-    }
 }
 
 /// Starts a session: on our disk first, then at the gateway, under a key that holds its id.

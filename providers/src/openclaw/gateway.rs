@@ -14,11 +14,12 @@
 
 mod events;
 mod listen;
+mod requests;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bus_schema::Connection;
+use bus_schema::{Connection, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
@@ -64,6 +65,11 @@ pub(super) struct Quirks {
     pub no_subscribe: bool,
     pub no_describe: bool,
     pub no_max_chars: bool,
+    /// It keeps neither our id nor what waits on disk, does not tell `hasActiveRun`, and its live text runs on over the
+    /// steps of a turn: protocol 3 (measured: 2026.4.15).
+    pub is_old: bool,
+    /// When it began to run, where it is old.
+    pub began_at: Option<Timestamp>,
 }
 
 impl Gateway {
@@ -155,6 +161,12 @@ impl Gateway {
         }
     }
 
+    /// What a new connection says of runs that were seen on the one before.
+    fn meet(&self, core: &Core) {
+        let began_at = self.quirks().began_at;
+        core.living(self.id()).iter().for_each(|session| session.forget_runs(began_at));
+    }
+
     /// Keeps the connection until it is cancelled.
     pub async fn run(self: Arc<Self>, core: Arc<Core>) {
         let cancel = self.cancel.clone();
@@ -173,12 +185,16 @@ impl Gateway {
             match opened {
                 None => break,
                 Some(Ok(opened)) => {
-                    if opened.link.hello.protocol < 4 {
-                        // None of the releases of protocol 3 knows these (measured: 2026.1.30 to 2026.4.15).
-                        self.learn(|quirks| {
-                            (quirks.no_queue_mode, quirks.no_suppress, quirks.no_clear_queued) = (true, true, true);
-                        });
-                    }
+                    self.learn(|quirks| {
+                        // Another release may answer than the last time. None of the releases of protocol 3 knows
+                        // these (measured: 2026.1.30 to 2026.4.15).
+                        let is_old = opened.link.hello.protocol < 4;
+                        let began_at = opened.link.hello.began_at.filter(|_| is_old);
+                        let (no_queue_mode, no_suppress, no_clear_queued) = (is_old, is_old, is_old);
+                        let quirk = Quirks { no_queue_mode, no_suppress, no_clear_queued, ..Quirks::default() };
+                        *quirks = Quirks { is_old, began_at, ..quirk };
+                    });
+                    self.meet(&core);
                     let why = listen::listen(&self, &core, opened).await;
                     self.link.send_replace(None);
                     if !cancel.is_cancelled() {

@@ -26,6 +26,11 @@ const ACT_WITHIN: Duration = Duration::from_secs(45);
 /// How long a connection that is not set up any more may take to let go.
 const LET_GO_WITHIN: Duration = Duration::from_secs(3);
 
+/// What a gateway of protocol 3 cannot do (measured on 2026.4.15).
+const OLD_LIMITS: &str = "this gateway's release has no steering (a message waits for the end of the turn), forgets what \
+                          waits when it is restarted, takes stop words and /commands for itself (refused here), does \
+                          not take up a turn that a restart cut, and cannot fence a conversation that was killed";
+
 /// How the provider is set up on its own node.
 #[derive(Clone, Debug)]
 pub struct OpenClawConfig {
@@ -78,7 +83,11 @@ impl OpenClawProvider {
 
     fn info(&self, session: &Session) -> SessionInfo {
         let mut info = session.info(self.core.parent_of(session));
-        let is_rest = self.core.gateway(&session.birth().connection).is_some_and(|g| g.rest().is_some());
+        let gateway = self.core.gateway(&session.birth().connection);
+        if gateway.as_ref().is_some_and(|gateway| gateway.quirks().is_old) {
+            info.metadata.insert("limits".into(), OLD_LIMITS.into());
+        }
+        let is_rest = gateway.is_some_and(|gateway| gateway.rest().is_some());
         if is_rest && !info.capabilities.is_empty() {
             info.capabilities = vec![Capability::Inject];
         }

@@ -68,13 +68,39 @@ pub(super) struct Given {
     pub asked: InjectMode,
     /// `None` while nobody knows whether the gateway has it.
     pub outcome: Option<InjectOutcome>,
+    /// When it was first handed over.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// Digest of its words: how it is known again in the rows of a release that does not keep its id.
+    #[serde(default)]
+    pub words: String,
 }
 
-/// A request for leave.
+/// What kind of answer is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum RequestKind {
+    /// Leave to run a command.
+    #[default]
+    Exec,
+    /// Leave that a plugin asks for.
+    Plugin,
+    /// A question of the agent's.
+    Question,
+}
+
+/// A request for leave, or a question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Request {
     /// The gateway's name for it.
     pub approval: String,
+    #[serde(default)]
+    pub kind: RequestKind,
+    /// Which one, of the questions that came with one request of the gateway's.
+    #[serde(default)]
+    pub question: Option<String>,
+    /// True if it may be answered in words.
+    #[serde(default)]
+    pub takes_text: bool,
     pub text: String,
     pub options: Vec<AnswerOption>,
     pub at: Timestamp,
@@ -266,6 +292,12 @@ impl Record {
         let from = from.max(self.facts.dropped);
         let skip = usize::try_from(from - self.facts.dropped).unwrap_or(usize::MAX);
         (from, self.log.iter().skip(skip).take(most).cloned().collect())
+    }
+
+    /// When its status was told last, as far as the log reaches back.
+    pub fn status_since(&self) -> Option<Timestamp> {
+        let told = self.log.iter().rev().find(|logged| matches!(logged.kept, Kept::Status { .. }));
+        told.map(|logged| logged.at)
     }
 
     /// The last messages, oldest first.

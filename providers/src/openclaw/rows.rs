@@ -24,6 +24,8 @@ pub(super) struct Part {
     pub metadata: Metadata,
     /// The operator message it is the arrival of: the id that was sent with it.
     pub arrival: Option<String>,
+    /// Digest of words that came from a node of the mesh, in a release that keeps no id (protocol 3).
+    pub words: Option<String>,
     /// True if it went into a run that was under way.
     pub is_steered: bool,
     /// The run it belongs to.
@@ -47,10 +49,26 @@ pub(super) fn result_name(run: &str, call: &str) -> String {
     format!("result:{run}:{call}")
 }
 
+/// What words are known by.
+pub(super) fn digest(words: &str) -> String {
+    data_encoding::HEXLOWER.encode(&Sha256::digest(words.trim()))
+}
+
 /// The messages of a history, in its order.
 pub(super) fn parts(rows: &[Value]) -> Vec<Part> {
     let mut texts = HashMap::new();
-    rows.iter().flat_map(|row| of_row(row, &mut texts)).collect()
+    let before = std::iter::once(None).chain(rows.iter().map(Some));
+    let rows = rows.iter().zip(before).filter(|(row, before)| !before.is_some_and(|before| is_the_same(before, row)));
+    rows.flat_map(|(row, _)| of_row(row, &mut texts)).collect()
+}
+
+/// True for the second of the two rows in which releases of protocol 3 keep what an aborted run had said: the gateway's
+/// own, then the model's (measured on 2026.4.15).
+fn is_the_same(before: &Value, row: &Value) -> bool {
+    let is_aborted = before.pointer("/openclawAbort/aborted").and_then(Value::as_bool) == Some(true);
+    let is_again = str_at(row, "/stopReason") == Some("aborted") && row.get("openclawAbort").is_none();
+    let (said, again) = (text_of(before.get("content")), text_of(row.get("content")));
+    is_aborted && is_again && again.trim().starts_with(said.trim())
 }
 
 /// The text of a `content`, which is a string or a list of parts.
@@ -64,6 +82,9 @@ pub(super) fn text_of(content: Option<&Value>) -> String {
         _ => String::new(),
     }
 }
+
+/// What we are called at a gateway: it puts this beside what we send.
+pub(super) const OUR_NAME: &str = "Mosaic Mesh";
 
 fn str_at<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
@@ -93,6 +114,7 @@ fn of_row(row: &Value, texts: &mut HashMap<String, u32>) -> Vec<Part> {
         timestamp: Timestamp::from_millis(timestamp),
         metadata,
         arrival: None,
+        words: None,
         is_steered: false,
         run,
         is_reset: false,
@@ -105,7 +127,9 @@ fn of_row(row: &Value, texts: &mut HashMap<String, u32>) -> Vec<Part> {
             let arrival = key.and_then(|key| key.strip_suffix(":user")).map(str::to_owned);
             let role = if is_the_gateways(row, &text) { Role::System } else { Role::User };
             let is_steered = str_at(row, "/__openclaw/steerTargetRunId").is_some();
-            vec![Part { role, content: text, arrival, is_steered, ..base }]
+            let is_ours = key.is_none() && str_at(row, "/senderLabel").is_some_and(|label| label.starts_with(OUR_NAME));
+            let words = is_ours.then(|| digest(&text));
+            vec![Part { role, content: text, arrival, words, is_steered, ..base }]
         }
         "assistant" => assistant(row, base, texts),
         "toolResult" => {
@@ -230,6 +254,22 @@ mod tests {
         assert_eq!((parts[0].arrival.as_deref(), parts[0].is_steered), (Some("m1"), true));
         assert_eq!(parts[3].name, "result:r:call_1");
         assert!(parts[5].is_reset);
+    }
+
+    #[test]
+    fn what_protocol_3_keeps_twice_of_an_aborted_run_is_told_once() {
+        let text = |text: &str| json!([{"type": "text", "text": text}]);
+        let rows = [
+            json!({"role": "user", "content": text("go"), "senderLabel": "Mosaic Mesh (gateway-client)",
+                "__openclaw": {"id": "a", "seq": 1}}),
+            json!({"role": "assistant", "content": text("part ial"), "openclawAbort": {"aborted": true},
+                "__openclaw": {"id": "b", "seq": 2}}),
+            json!({"role": "assistant", "content": text("part ial w2 "), "stopReason": "aborted",
+                "errorMessage": "Request was aborted", "__openclaw": {"id": "c", "seq": 3}}),
+        ];
+        let parts = parts(&rows);
+        assert_eq!(parts.iter().map(|part| part.row.as_str()).collect::<Vec<_>>(), ["a", "b.t1"]);
+        assert_eq!(parts[0].words, Some(digest(" go\n")));
     }
 
     #[test]

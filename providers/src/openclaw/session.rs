@@ -10,18 +10,20 @@
 //! 2. That the gateway is away changes no status: it is a fact beside it.
 //! 3. A status that follows a row is told behind it.
 
+mod delivery;
+mod requests;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bus_schema::{
-    Asked, Attention, AttentionKind, Capability, Delivery, InjectMode, MessageId, MessageKind, Metadata, Operator,
-    Role, SessionId, Status, StatusSource, Timestamp, Turn,
+    Capability, Delivery, InjectMode, MessageKind, Metadata, Role, SessionId, Status, StatusSource, Timestamp, Turn,
 };
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use super::record::{Birth, Given, Kept, Record, Request};
+use super::record::{Birth, Kept, Record};
 use super::rows::{Part, message_id, result_name};
 use crate::clock;
 use crate::provider::{
@@ -249,6 +251,23 @@ impl Session {
         });
     }
 
+    /// True while a run of it was seen to begin and not to end.
+    pub fn has_run(&self) -> bool {
+        !self.lock().runs.is_empty()
+    }
+
+    /// The connection is new: what was seen of runs is old, and over if the gateway began to run after them.
+    pub fn forget_runs(&self, began_at: Option<Timestamp>) {
+        self.change(|state| {
+            state.runs.clear();
+            let is_over = began_at.zip(state.record.status_since()).is_some_and(|(began, since)| since < began);
+            if is_over && state.record.facts.is_active {
+                state.record.facts.last_error = Some("the gateway was restarted in the middle of it".into());
+            }
+            Ok(())
+        });
+    }
+
     /// A step of the run has ended: a tool has answered.
     pub fn take_step(&self) {
         self.change(|state| {
@@ -323,97 +342,6 @@ impl Session {
                 state.show(run, draft);
             }
             Ok(())
-        });
-    }
-
-    /// A request for leave has come; known ones change nothing.
-    pub fn take_request(&self, request: Request) {
-        self.change(|state| {
-            let Some(id) = message_id(&self.id, &request.approval) else { return Ok(()) };
-            if state.record.facts.requests.contains_key(&id) || state.record.is_ended() {
-                return Ok(());
-            }
-            let draft = MessageDraft {
-                message_id: id.clone(),
-                role: Role::System,
-                kind: MessageKind::Permission,
-                content: request.text.clone(),
-                timestamp: request.at,
-                metadata: Metadata::from_iter([
-                    ("source".to_owned(), "openclaw".into()),
-                    ("options".to_owned(), serde_json::to_value(&request.options).unwrap_or_default()),
-                ]),
-            };
-            state.record.set_request(id, request)?;
-            state.record.add(clock::now(), Kept::Message(draft), None)?;
-            let is_active = state.record.facts.is_active;
-            state.settle(is_active)
-        });
-    }
-
-    /// Somebody of ours answers: remembered, so that the message that closes the request names them.
-    pub fn answering(&self, id: &MessageId, by: &Operator) {
-        self.change(|state| {
-            let Some(mut request) = state.record.facts.requests.get(id).cloned() else { return Ok(()) };
-            request.by = Some(by.clone());
-            state.record.set_request(id.clone(), request)
-        });
-    }
-
-    /// A request is closed.
-    pub fn take_decision(&self, approval: &str, decision: &str) {
-        self.change(|state| {
-            let found = state.record.facts.requests.iter().find(|(_, r)| r.approval == approval && r.decided.is_none());
-            let Some((id, mut request)) = found.map(|(id, request)| (id.clone(), request.clone())) else {
-                return Ok(());
-            };
-            request.decided = Some(decision.to_owned());
-            let label = request.options.iter().find(|option| option.option_id == decision);
-            let mut metadata = Metadata::from_iter([
-                ("source".to_owned(), "openclaw".into()),
-                ("answers".to_owned(), id.as_str().into()),
-                ("optionId".to_owned(), decision.into()),
-            ]);
-            if let Some(by) = &request.by {
-                metadata.insert("operator".into(), serde_json::json!({ "id": by.id, "name": by.name }));
-            }
-            let content = label.map_or_else(|| decision.to_owned(), |option| option.label.clone());
-            let name = format!("{approval}:answer");
-            state.record.set_request(id, request)?;
-            if let Some(message_id) = message_id(&self.id, &name) {
-                let (role, kind, timestamp) = (Role::System, MessageKind::Permission, clock::now());
-                let draft = MessageDraft { message_id, role, kind, content, timestamp, metadata };
-                state.record.add(clock::now(), Kept::Message(draft), None)?;
-            }
-            let is_active = state.record.facts.is_active;
-            state.settle(is_active)
-        });
-    }
-
-    pub fn request(&self, id: &MessageId) -> Option<Request> {
-        self.lock().record.facts.requests.get(id).cloned()
-    }
-
-    /// The gateway's names of the requests that are open.
-    pub fn open_requests(&self) -> Vec<String> {
-        let state = self.lock();
-        let open = state.record.facts.requests.values().filter(|request| request.decided.is_none());
-        open.map(|request| request.approval.clone()).collect()
-    }
-
-    pub fn given(&self, id: &MessageId) -> Option<Given> {
-        self.lock().record.facts.given.get(id).cloned()
-    }
-
-    /// Writes down that a message is being handed over, or what became of it. What is known is not forgotten.
-    pub fn set_given(&self, id: &MessageId, asked: InjectMode, outcome: Option<InjectOutcome>) {
-        self.change(|state| {
-            let before = state.record.facts.given.get(id).and_then(|given| given.outcome.clone());
-            let rank = |outcome: &Option<InjectOutcome>| outcome.as_ref().map(|outcome| outcome.state.rank());
-            if before.is_some() && rank(&before) >= rank(&outcome) {
-                return Ok(());
-            }
-            state.record.set_given(id.clone(), Given { asked, outcome })
         });
     }
 
@@ -505,8 +433,7 @@ impl State {
 
     fn take(&mut self, id: &SessionId, part: Part) -> std::io::Result<()> {
         let now = clock::now();
-        let arrived = part.arrival.as_deref().and_then(|arrival| MessageId::new(arrival).ok());
-        if let Some(message_id) = arrived
+        if let Some(message_id) = self.arrived(&part)
             && let Some(given) = self.record.facts.given.get(&message_id)
         {
             // The node has told the operator's words already: here is only how they arrived.
@@ -548,17 +475,12 @@ impl State {
         let open = facts.requests.iter().filter(|(_, request)| request.decided.is_none());
         let open = open.min_by_key(|(_, request)| request.at).filter(|_| is_active);
         let (status, reason, turn) = match (is_active, &open, &facts.last_error) {
-            (true, Some(_), _) => (Status::Waiting, Some("waits for leave".to_owned()), Turn::Blocked),
+            (true, Some((_, request)), _) => (Status::Waiting, Some(request.waits_for().to_owned()), Turn::Blocked),
             (true, None, _) => (Status::Running, None, Turn::Active),
             (false, _, Some(error)) => (Status::Waiting, Some(format!("the last turn failed: {error}")), Turn::Error),
             (false, _, None) => (Status::Waiting, Some("nothing to do".to_owned()), Turn::Idle),
         };
-        let attention = open.map(|(id, request)| Attention {
-            kind: AttentionKind::Permission,
-            text: request.text.clone(),
-            since: request.at,
-            request: Some(Asked { request_id: id.clone(), options: request.options.clone(), takes_text: false }),
-        });
+        let attention = open.map(|(id, request)| request.attention(id));
         let has_status = facts.status.as_ref() == Some(&status) && facts.reason == reason;
         let (has_turn, has_attention) = (facts.turn.as_ref() == Some(&turn), facts.attention == attention);
         if !has_status {

@@ -44,7 +44,12 @@ pub(super) async fn test(core: &Core, connection: &Connection) -> ConnectionTest
                     Verdict::Failed
                 }
             };
-            let message = advise(&verdict, super::gateway::chain(&error));
+            let found = super::gateway::chain(&error);
+            let message = if matches!(error, LinkError::NotReady) {
+                format!("{found}; it starts for half a minute, so try again then")
+            } else {
+                advise(&verdict, found)
+            };
             say(verdict, message)
         }
     }
@@ -56,7 +61,6 @@ fn advise(verdict: &Verdict, found: String) -> String {
         Verdict::Tls => "use wss:// exactly where the gateway is behind TLS, with a certificate this machine trusts",
         Verdict::NotARuntime => "give the address of the gateway itself, by default port 18789",
         Verdict::Unauthorized => "give the gateway's token (gateway.auth.token in its configuration)",
-        Verdict::Version => "update the older of the two",
         _ => return found,
     };
     format!("{found}; {advice}")

@@ -6,6 +6,8 @@
 mod conformance;
 mod family;
 mod harness;
+mod older;
+mod requests;
 mod rest;
 mod restart;
 mod trial;

@@ -6,11 +6,14 @@ use serde_json::json;
 use testkit::wait_until;
 
 use crate::harness::{PATIENCE, Stage, ada, connection, message, script};
+use crate::requests::{a_plugin_asks_for_leave, questions_are_answered_by_an_option_and_in_words};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openclaw_sessions_are_told_and_spoken_to() {
     let stage =
         Stage::new(json!({"tools": {"exec": {"host": "gateway", "security": "allowlist", "ask": "on-miss"}}})).await;
+    questions_are_answered_by_an_option_and_in_words(&stage).await;
+    a_plugin_asks_for_leave(&stage).await;
     a_turn_with_a_tool_is_told_in_order(&stage).await;
     a_request_for_leave_is_answered_once(&stage).await;
     a_message_steers_a_turn_under_way(&stage).await;
@@ -25,7 +28,7 @@ async fn a_turn_with_a_tool_is_told_in_order(stage: &Stage) {
     let mut session = stage.spawn().await;
     let steps = json!([
         {"text": "let me look", "tool": "session_status", "args": {}},
-        {"text": "one two three four five six", "chunks": 6, "delay_ms": 250},
+        {"text": "one two three four five six", "chunks": 24, "delay_ms": 250},
     ]);
     let (id, outcome) = session.inject(&script(&steps), InjectMode::Steer).await;
     assert!(matches!(outcome.state, Delivery::Written | Delivery::Taken), "{outcome:?}");

@@ -58,18 +58,18 @@ pub(in crate::openclaw) async fn kill(
     let failed = |error| gateway.failed("killing a session", error);
     let mut steps = Steps(vec![]);
 
-    let before = family(&link, &key).await.map_err(failed)?;
+    let before = family(core, &gateway, &link, &key).await.map_err(failed)?;
     let ours: Vec<_> = before.iter().map(|member| ours_of(core, &gateway, session, member)).collect();
     let _ending = Ending::of(&ours);
     abort(&gateway, &link, &key, true).await.map_err(failed)?;
     steps.add("abort", format!("{} and its descendants: {}", key, before.len().saturating_sub(1)));
-    let mut living = stopped(&link, &key).await.map_err(failed)?;
+    let mut living = stopped(core, &gateway, &link, &key).await.map_err(failed)?;
     if !living.is_empty() {
         for member in &living {
             abort(&gateway, &link, &member.key, true).await.map_err(failed)?;
             steps.add("abort", format!("{} once more", member.key));
         }
-        living = stopped(&link, &key).await.map_err(failed)?;
+        living = stopped(core, &gateway, &link, &key).await.map_err(failed)?;
     }
     steps.add(
         "verify",
@@ -164,15 +164,18 @@ pub(in crate::openclaw) async fn leave(core: Arc<Core>, session: Arc<Session>, b
 }
 
 /// The session and all that descend from it by `spawnedBy`, itself first.
-async fn family(link: &Link, key: &str) -> Result<Vec<Member>, LinkError> {
+async fn family(core: &Core, gateway: &Gateway, link: &Link, key: &str) -> Result<Vec<Member>, LinkError> {
     let answer = link.call("sessions.list", json!({ "limit": ROWS }), CALL_WITHIN).await?;
     let rows = answer.get("sessions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let text = |row: &Value, name: &str| row.get(name).and_then(Value::as_str).map(str::to_owned);
     let member = |row: &Value| {
         let is_active = match row.get("hasActiveRun").and_then(Value::as_bool) {
             Some(is_active) => is_active,
-            // Older releases tell only this.
-            None => row.get("status").and_then(Value::as_str) == Some("running"),
+            // Older releases tell only this, or nothing but the beginning and the end of runs.
+            None => {
+                let ours = text(row, "key").and_then(|key| core.by_key(gateway.id(), &key));
+                row.get("status").and_then(Value::as_str) == Some("running") || ours.is_some_and(|of| of.has_run())
+            }
         };
         Some(Member { key: text(row, "key")?, generation: text(row, "sessionId"), is_active })
     };
@@ -191,10 +194,10 @@ async fn family(link: &Link, key: &str) -> Result<Vec<Member>, LinkError> {
 }
 
 /// Waits until none of the family has a run. Those that still have one when the time is up.
-async fn stopped(link: &Link, key: &str) -> Result<Vec<Member>, LinkError> {
+async fn stopped(core: &Core, gateway: &Gateway, link: &Link, key: &str) -> Result<Vec<Member>, LinkError> {
     let until = Instant::now() + STOPPED_WITHIN;
     loop {
-        let mut living = family(link, key).await?;
+        let mut living = family(core, gateway, link, key).await?;
         living.retain(|member| member.is_active);
         // Asked anew each time: a child may have been born while we looked, and is to be stopped too.
         if living.is_empty() || Instant::now() >= until {

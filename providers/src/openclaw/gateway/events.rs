@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use bus_schema::{AnswerOption, OptionKind, Status, Timestamp};
+use bus_schema::Status;
 use serde_json::Value;
 
-use super::Gateway;
+use super::{Gateway, requests};
 use crate::clock;
 use crate::openclaw::core::{Core, ended};
 use crate::openclaw::link::Event;
-use crate::openclaw::record::Request;
 use crate::openclaw::rows::text_of;
 use crate::openclaw::session::Session;
 
@@ -21,6 +20,9 @@ pub(super) enum Wake {
     /// What an operator killed, and fenced, works again (a gateway that crashed takes up its runs): to be stopped.
     Risen(String),
 }
+
+/// How long what begins in a killed conversation is taken for what waited behind the kill (measured: 1 to 2.5 s).
+const FENCED_FOR_MS: u64 = 15_000;
 
 fn str_at<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
@@ -36,25 +38,19 @@ pub(super) fn take(gateway: &Gateway, core: &Core, event: &Event) -> Wake {
             let session = take_row(gateway, core, payload).or_else(known);
             session.map_or(Wake::Everything, Wake::Session)
         }
-        "session.tool" => known().map_or(Wake::Nothing, |session| tool(session, payload)),
+        "session.tool" => known().map_or(Wake::Nothing, |session| tool(gateway, session, payload)),
         "chat" => chat(gateway, core, payload, known()),
-        "agent" => known().map_or(Wake::Nothing, |session| agent(session, payload)),
-        "exec.approval.requested" => {
-            take_approval(gateway, core, payload);
-            Wake::Nothing
-        }
-        "exec.approval.resolved" => {
-            let key = str_at(payload, "/request/sessionKey");
-            let decision = Some(str_at(payload, "/decision")).filter(|d| !d.is_empty()).unwrap_or("closed");
-            for session in core.living(gateway.id()) {
-                if key.is_empty() || session.birth().key == key {
-                    session.take_decision(str_at(payload, "/id"), decision);
-                }
+        "agent" => match known() {
+            Some(session) => agent(gateway, session, payload),
+            None => came_to_life(gateway, core, payload),
+        },
+        name => {
+            if let Some(change) = requests::change(name) {
+                requests::take(gateway, core, change, payload);
             }
+            // Everything else is not about sessions, or is told in another way.
             Wake::Nothing
         }
-        // Everything else is not about sessions, or is told in another way.
-        _ => Wake::Nothing,
     }
 }
 
@@ -91,12 +87,33 @@ fn has_risen(gateway: &Gateway, core: &Core, key: &str, payload: &Value) -> bool
     is("/session/archived") && is("/session/hasActiveRun") && was_killed()
 }
 
-fn tool(session: Arc<Session>, payload: &Value) -> Wake {
+/// A run begins in a conversation that has no living session. Old releases have no archive that fences what was killed:
+/// what waited behind the kill begins all the same, and is stopped. What begins later is somebody's new word.
+fn came_to_life(gateway: &Gateway, core: &Core, payload: &Value) -> Wake {
+    let is_start = str_at(payload, "/stream") == "lifecycle" && str_at(payload, "/data/phase") == "start";
+    let key = str_at(payload, "/sessionKey");
+    let Some(session) = core.by_key(gateway.id(), key).filter(|_| is_start && gateway.quirks().is_old) else {
+        return Wake::Nothing;
+    };
+    let was_killed = session.status() == Status::Killed;
+    if was_killed && session.ended_at().is_some_and(|at| clock::now().millis_since(at) < FENCED_FOR_MS) {
+        return Wake::Risen(key.to_owned());
+    }
+    let row = serde_json::json!({"key": key, "sessionId": session.generation(), "hasActiveRun": true});
+    core.take_row(gateway.id(), &row, false).map_or(Wake::Nothing, |session| {
+        session.take_run(str_at(payload, "/runId"), true, None);
+        Wake::Session(session)
+    })
+}
+
+fn tool(gateway: &Gateway, session: Arc<Session>, payload: &Value) -> Wake {
     match str_at(payload, "/data/phase") {
         "update" => {
             let text = text_of(payload.pointer("/data/partialResult/content"));
             if !text.is_empty() {
-                session.take_progress(str_at(payload, "/runId"), str_at(payload, "/data/toolCallId"), text);
+                // The rows of old releases do not name their run.
+                let run = if gateway.quirks().is_old { "" } else { str_at(payload, "/runId") };
+                session.take_progress(run, str_at(payload, "/data/toolCallId"), text);
             }
             Wake::Nothing
         }
@@ -116,8 +133,10 @@ fn chat(gateway: &Gateway, core: &Core, payload: &Value, known: Option<Arc<Sessi
     };
     let run = str_at(payload, "/runId");
     match str_at(payload, "/state") {
+        // Where this runs on over the steps of a turn, the agent's own stream has the text of each.
+        "delta" if gateway.quirks().is_old => Wake::Nothing,
         "delta" => {
-            // Every release repeats the whole text; protocol 3 has no `deltaText` at all.
+            // Every release repeats the whole text.
             let text = text_of(payload.pointer("/message/content"));
             if !text.is_empty() {
                 session.take_delta(run, text);
@@ -140,11 +159,23 @@ fn chat(gateway: &Gateway, core: &Core, payload: &Value, known: Option<Arc<Sessi
     }
 }
 
-fn agent(session: Arc<Session>, payload: &Value) -> Wake {
-    if str_at(payload, "/stream") != "lifecycle" {
-        return Wake::Nothing;
-    }
+fn agent(gateway: &Gateway, session: Arc<Session>, payload: &Value) -> Wake {
     let run = str_at(payload, "/runId");
+    match str_at(payload, "/stream") {
+        "lifecycle" => {}
+        "assistant" if gateway.quirks().is_old => {
+            // Its beginning may have been told to nobody, or to the node agent before us.
+            if !session.has_run() {
+                session.take_run(run, true, None);
+            }
+            let text = str_at(payload, "/data/text");
+            if !text.is_empty() {
+                session.take_delta(run, text.to_owned());
+            }
+            return Wake::Nothing;
+        }
+        _ => return Wake::Nothing,
+    }
     match str_at(payload, "/data/phase") {
         "start" => session.take_run(run, true, None),
         "end" => session.take_run(run, false, None),
@@ -152,32 +183,4 @@ fn agent(session: Arc<Session>, payload: &Value) -> Wake {
         _ => return Wake::Nothing,
     }
     Wake::Session(session)
-}
-
-/// A request for leave, from an event or from the list of those that are open.
-pub(super) fn take_approval(gateway: &Gateway, core: &Core, approval: &Value) {
-    let Some(session) = core.by_key(gateway.id(), str_at(approval, "/request/sessionKey")) else { return };
-    let offered = approval.pointer("/request/allowedDecisions").and_then(Value::as_array).cloned();
-    let offered: Vec<_> = offered.unwrap_or_default().iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    // Releases that do not tell take all three.
-    let offered =
-        if offered.is_empty() { vec!["allow-once".into(), "allow-always".into(), "deny".into()] } else { offered };
-    let option = |option_id: String| {
-        let (label, kind) = match option_id.as_str() {
-            "allow-once" => ("Allow once", OptionKind::AllowOnce),
-            "allow-always" => ("Allow always", OptionKind::AllowAlways),
-            "deny" => ("Deny", OptionKind::RejectOnce),
-            other => (other, OptionKind::Choice),
-        };
-        AnswerOption { label: label.to_owned(), kind, option_id: option_id.clone() }
-    };
-    let at = approval.get("createdAtMs").and_then(Value::as_i64).map_or_else(clock::now, Timestamp::from_millis);
-    let command = str_at(approval, "/request/command");
-    let text = match str_at(approval, "/request/cwd") {
-        "" => format!("wants to run: {command}"),
-        cwd => format!("wants to run: {command} (in {cwd})"),
-    };
-    let approval = str_at(approval, "/id").to_owned();
-    let options = offered.into_iter().map(option).collect();
-    session.take_request(Request { approval, text, options, at, decided: None, by: None });
 }

@@ -11,10 +11,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::events::{self, Wake};
-use super::{CALL_WITHIN, Gateway, history};
+use super::{CALL_WITHIN, Gateway, history, requests};
 use crate::openclaw::acts::abort;
 use crate::openclaw::core::{Core, ended};
 use crate::openclaw::link::{Link, LinkError, Opened};
+use crate::openclaw::record::RequestKind;
 use crate::openclaw::rows::{Part, parts};
 use crate::openclaw::session::Session;
 
@@ -41,7 +42,7 @@ enum Done {
 struct Listing {
     rows: Vec<Value>,
     is_whole: bool,
-    approvals: Option<Vec<Value>>,
+    requests: Vec<(RequestKind, Vec<Value>)>,
 }
 
 /// Sessions to be looked at, each once, and again if something happened meanwhile.
@@ -135,7 +136,13 @@ pub(super) async fn listen(gateway: &Arc<Gateway>, core: &Arc<Core>, opened: Ope
                                 pulls.want(next);
                             }
                         }
-                        Err(error) => tracing::warn!(session_id = %session.id, %error, "no history of a session"),
+                        Err(error) => {
+                            tracing::warn!(session_id = %session.id, %error, "no history of a session");
+                            // Too busy, as a gateway is behind its start: asked again soon.
+                            if !error.is_refusal() {
+                                pulls.starved.push(session.clone());
+                            }
+                        }
                     }
                     if again {
                         pulls.want(session);
@@ -229,9 +236,8 @@ async fn list(link: &Link, may_approve: bool) -> Result<Listing, LinkError> {
     }
     // Parents before their children.
     rows.sort_by_key(|row| row.get("spawnDepth").and_then(Value::as_u64).unwrap_or(0));
-    let approvals = if may_approve { link.call("exec.approval.list", json!({}), CALL_WITHIN).await.ok() } else { None };
-    let approvals = approvals.and_then(|approvals| approvals.as_array().cloned());
-    Ok(Listing { rows, is_whole, approvals })
+    let requests = if may_approve { requests::list(link).await } else { vec![] };
+    Ok(Listing { rows, is_whole, requests })
 }
 
 /// The sessions to be looked at, and those that are not in the list any more.
@@ -243,18 +249,7 @@ fn take_listing(gateway: &Gateway, core: &Core, listing: Listing) -> (Vec<Arc<Se
         listing.is_whole && session.ended_at().is_none() && !found.iter().any(|other| other.id == session.id)
     };
     let gone = before.into_iter().filter(is_gone).collect();
-    if let Some(approvals) = listing.approvals {
-        for session in core.living(gateway.id()) {
-            for open in session.open_requests() {
-                if !approvals.iter().any(|a| a.get("id").and_then(Value::as_str) == Some(open.as_str())) {
-                    session.take_decision(&open, "closed without us");
-                }
-            }
-        }
-        approvals.iter().for_each(|approval| {
-            events::take_approval(gateway, core, approval);
-        });
-    }
+    requests::take_list(gateway, core, listing.requests);
     (found, gone)
 }
 
@@ -309,6 +304,10 @@ fn take_history(core: &Core, session: &Arc<Session>, history: &Value) -> Seen {
     let rows = history.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let found: Vec<Part> = parts(rows);
     let taken = session.take_parts(found);
+    let began_at = core.gateway(&session.birth().connection).and_then(|gateway| gateway.quirks().began_at);
+    if let Some(began_at) = began_at.filter(|_| !taken.is_full) {
+        session.lose_given(began_at);
+    }
     let info = history.get("sessionInfo").filter(|info| info.is_object());
     if let Some(anew) = taken.anew {
         let birth = session.birth();

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use bus_schema::Secret;
+use bus_schema::{Secret, Timestamp};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +19,9 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{Connector, client_async_tls_with_config};
 
 use super::{Link, LinkError, Opened, Socket, answer, left, tls};
+use crate::clock;
 use crate::openclaw::key::{DeviceKey, Signed};
+use crate::openclaw::rows::OUR_NAME;
 
 /// What we ask for: to read, to write, to archive and abort what others started, to answer requests.
 pub(in crate::openclaw) const SCOPES: [&str; 4] =
@@ -29,9 +31,9 @@ const NEEDED: [&str; 2] = ["operator.read", "operator.write"];
 /// A closed enum of the gateway's: names of our own are refused (2026.9.6).
 const CLIENT_ID: &str = "gateway-client";
 const CLIENT_MODE: &str = "backend";
-/// Events of tools; and without `exec-approvals` a gateway refuses what needs leave instead of asking us (2026.9.6:
+/// Events of tools; and without the other two a gateway refuses what needs leave instead of asking us (2026.9.6:
 /// `canDeliverApprovals`).
-const CAPS: [&str; 2] = ["tool-events", "exec-approvals"];
+const CAPS: [&str; 3] = ["tool-events", "exec-approvals", "plugin-approvals"];
 /// How long the gateway may take to say its first word.
 const CHALLENGE_WITHIN: Duration = Duration::from_secs(6);
 /// The gateway's own limit for one frame (2026.9.6: `policy.maxPayload`).
@@ -103,6 +105,8 @@ pub(in crate::openclaw) struct Hello {
     pub scopes: Vec<String>,
     /// Between two ticks.
     pub tick: Duration,
+    /// When the gateway began to run, if it tells.
+    pub began_at: Option<Timestamp>,
 }
 
 impl Hello {
@@ -236,7 +240,7 @@ async fn introduce(
         "minProtocol": 3,
         "maxProtocol": 4,
         "client": {
-            "id": CLIENT_ID, "mode": CLIENT_MODE, "displayName": "Mosaic Mesh",
+            "id": CLIENT_ID, "mode": CLIENT_MODE, "displayName": OUR_NAME,
             "version": env!("CARGO_PKG_VERSION"), "platform": std::env::consts::OS,
         },
         "role": "operator",
@@ -259,7 +263,11 @@ async fn introduce(
         if frame.get("type").and_then(Value::as_str) != Some("res") {
             continue;
         }
+        let expected = frame.pointer("/error/details/expectedProtocol").and_then(Value::as_u64);
         return match answer(frame) {
+            Err(LinkError::Refused { .. }) if expected.is_some() => {
+                Err(LinkError::Version(versions(expected.unwrap_or_default())))
+            }
             Ok(hello) => read_hello(endpoint, &hello),
             Err(LinkError::Refused { code, detail, message }) => Err(refused(&code, &detail, message)),
             Err(error) => Err(error),
@@ -271,7 +279,7 @@ fn read_hello(endpoint: &Endpoint, hello: &Value) -> Result<Hello, LinkError> {
     let protocol = hello.get("protocol").and_then(Value::as_u64);
     let protocol = protocol.ok_or_else(|| endpoint.not_a_gateway("its welcome names no protocol"))?;
     if !(3..=4).contains(&protocol) {
-        return Err(LinkError::Version(format!("{protocol}; this node speaks 3 and 4")));
+        return Err(LinkError::Version(versions(protocol)));
     }
     let tick = hello.pointer("/policy/tickIntervalMs").and_then(Value::as_u64);
     let scopes = hello.pointer("/auth/scopes").and_then(Value::as_array).cloned();
@@ -283,7 +291,16 @@ fn read_hello(endpoint: &Endpoint, hello: &Value) -> Result<Hello, LinkError> {
     let scopes = scopes.unwrap_or_default().iter().filter_map(Value::as_str).map(str::to_owned).collect();
     let version = hello.pointer("/server/version").and_then(Value::as_str).unwrap_or("unknown").to_owned();
     let tick = tick.filter(|ms| TICK.contains(ms)).map_or(DEFAULT_TICK, Duration::from_millis);
-    Ok(Hello { protocol, version, scopes, tick })
+    let uptime = hello.pointer("/snapshot/uptimeMs").and_then(Value::as_i64);
+    let began_at = uptime.map(|ms| clock::now().plus_millis(-ms));
+    Ok(Hello { protocol, version, scopes, tick, began_at })
+}
+
+/// Which of the two is too old, for people.
+fn versions(protocol: u64) -> String {
+    let advice =
+        if protocol > 4 { "it is newer: update this node agent" } else { "it is older: update OpenClaw there" };
+    format!("{protocol}, and this node speaks 3 and 4; {advice}")
 }
 
 /// What a refused introduction means. By code and detail; the text is the gateway's and holds no token of ours.
