@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import type { AddressInfo } from 'node:net';
-import type { AgentProviderInput, AnswerRequest, Json, NodeInfo, Session, SpawnRequest } from '../src/api/types.ts';
+import type { AgentProviderInput, AnswerRequest, Json, Metadata, NodeInfo, Session, SpawnRequest } from '../src/api/types.ts';
 import { MockError, type Actor, type World } from './world.ts';
 
 /** What the page must be able to live with. The hub sends the same. */
@@ -186,10 +186,13 @@ export class MockHub {
         this.cut();
         break;
       case '/mock/say': {
-        const { sessionId, role, content, kind, times } = body as { sessionId: string; role: string; content: string; kind: string; times: number };
-        for (let i = 0; i < (times ?? 1); i += 1) this.world.find(sessionId).say(role, content.replace('%', String(i + 1)), kind);
+        const { sessionId, role, content, kind, times, metadata } = body as { sessionId: string; role: string; content: string; kind: string; times: number; metadata?: Metadata };
+        for (let i = 0; i < (times ?? 1); i += 1) this.world.find(sessionId).say(role, content.replace('%', String(i + 1)), kind, metadata ?? {});
         break;
       }
+      case '/mock/archive':
+        this.world.find(String(body['sessionId'])).archive(Number(body['count']));
+        break;
       case '/mock/update':
         this.world.find(String(body['sessionId'])).update(body['part'] as Partial<Session>);
         break;
@@ -217,10 +220,12 @@ export class MockHub {
   }
 
   #messages(id: string, url: URL): object {
-    const all = this.world.find(id).messages;
+    const target = this.world.find(id);
+    const all = target.messages;
     const limit = Math.min(500, Number(url.searchParams.get('limit') ?? 100));
     const before = url.searchParams.get('before');
     const after = url.searchParams.get('after');
+    if (target.archived > 0) return target.page(limit, before === null ? null : Number(before), after === null ? null : Number(after));
     if (after !== null) {
       const from = all.filter((m) => m.seq > Number(after));
       return { messages: from.slice(0, limit), hasMore: from.length > limit };

@@ -100,6 +100,40 @@ export class MockSession {
     return message;
   }
 
+  /** Messages of its past that are made up when they are asked for. */
+  archived = 0;
+
+  /** Gives a session that has said nothing yet a past of `count` messages. */
+  archive(count: number): void {
+    this.archived = count;
+    this.session = { ...this.session, lastSeq: count };
+  }
+
+  /** A page of a session with an archive. */
+  page(limit: number, before: number | null, after: number | null): { messages: Message[]; hasMore: boolean } {
+    const last = this.session.lastSeq;
+    const from = after === null ? Math.max(1, Math.min(last + 1, before ?? last + 1) - limit) : after + 1;
+    const to = after === null ? Math.min(last, (before ?? last + 1) - 1) : Math.min(last, after + limit);
+    const kept = new Map(this.messages.map((message) => [message.seq, message]));
+    const messages: Message[] = [];
+    for (let seq = from; seq <= to; seq += 1) messages.push(kept.get(seq) ?? this.#made(seq));
+    return { messages, hasMore: after === null ? from > 1 : to < last };
+  }
+
+  #made(seq: number): Message {
+    const content = seq % 7 === 0 ? `**Step ${seq}** looked at \`part-${seq % 97}\`:\n\n- found ${seq % 13} things\n- left ${seq % 5}` : `line ${seq}`;
+    return {
+      messageId: `archived-${this.session.sessionId}-${seq}`,
+      sessionId: this.session.sessionId,
+      seq,
+      role: seq % 5_000 === 0 ? 'operator' : 'agent',
+      content,
+      timestamp: new Date(Date.parse(this.session.spawnedAt) - (this.archived - seq) * 50).toISOString(),
+      kind: 'text',
+      metadata: {},
+    };
+  }
+
   delta(messageId: string, content: string, kind: Delta['kind'] = 'text'): void {
     const data: Delta = { messageId, sessionId: this.session.sessionId, role: 'agent', content, timestamp: this.world.time(), kind };
     this.world.publish({ type: 'delta', data });

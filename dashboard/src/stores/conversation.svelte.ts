@@ -46,6 +46,7 @@ export class Conversation {
   readonly #receipts = new Map<string, Receipt>();
   #recentIds: string[] = [];
   #entries: Entry[] = [];
+  readonly #made = new WeakMap<Message, Entry>();
   #isFollowing = true;
   #isFilling = false;
   readonly #abort = new AbortController();
@@ -206,6 +207,11 @@ export class Conversation {
     this.#changed();
   }
 
+  /** Draws what has changed at once: for whoever waits for it. */
+  drawNow(): void {
+    this.#flush();
+  }
+
   dispose(): void {
     this.#abort.abort();
   }
@@ -228,13 +234,22 @@ export class Conversation {
   }
 
   #flush(): void {
-    const entries: Entry[] = this.#window.items.map((message) => ({ type: 'message', message }));
+    const entries: Entry[] = this.#window.items.map((message) => this.#entryOf(message));
     if (this.#window.isAttached) {
       for (const delta of this.#deltas.values()) entries.push({ type: 'delta', delta });
     }
     this.#entries = entries;
     this.version += 1;
     if (!this.#isFilling && this.latest.state === 'idle' && this.#window.holes().length > 0) void this.#fill();
+  }
+
+  /** The same entry for the same message: what did not change is not drawn again. */
+  #entryOf(message: Message): Entry {
+    const known = this.#made.get(message);
+    if (known !== undefined) return known;
+    const made: Entry = { type: 'message', message };
+    this.#made.set(message, made);
+    return made;
   }
 
   async #fill(): Promise<void> {

@@ -9,12 +9,12 @@ describe('message text', () => {
   it('is shown whole while it is short', () => {
     expect(shortened('a\nb\nc')).toBeNull();
     expect(shortened('')).toBeNull();
-    expect(shortened('x\n'.repeat(24).slice(0, -1))).toBeNull();
+    expect(shortened('x\n'.repeat(40).slice(0, -1))).toBeNull();
   });
 
   it('is cut by lines and by length', () => {
-    expect(shortened('x\n'.repeat(100))?.split('\n')).toHaveLength(24);
-    expect(shortened('y'.repeat(100_000))).toHaveLength(2_400);
+    expect(shortened('x\n'.repeat(100))?.split('\n')).toHaveLength(40);
+    expect(shortened('y'.repeat(100_000))).toHaveLength(4_000);
   });
 
   it('stands under one head while one voice speaks, except an operator', () => {

@@ -1,4 +1,4 @@
-// How a message is shown: what of it, folded or not. Plain text always; nothing of it is ever markup.
+// How a message is shown: what of it, folded or not, and whether its Markdown is drawn. Nothing of it is ever markup.
 
 import type { Message, MessageKind, Role } from '../../api/types.ts';
 
@@ -6,8 +6,8 @@ import type { Message, MessageKind, Role } from '../../api/types.ts';
 export type Said = Pick<Message, 'role' | 'content' | 'kind' | 'timestamp'> & { metadata?: Message['metadata'] };
 
 /** Longer text is cut until it is asked for: a quarter of a megabyte in one row helps nobody. */
-const LINES_MAX = 24;
-const CHARS_MAX = 2_400;
+const LINES_MAX = 40;
+const CHARS_MAX = 4_000;
 const PARAGRAPH_CHARS_MIN = 100;
 const SUMMARY_CHARS_MAX = 140;
 /** Messages of one voice within this time stand under one head. */
@@ -40,6 +40,12 @@ export function isParagraph(content: string): boolean {
   return content.length > PARAGRAPH_CHARS_MIN || content.includes('\n');
 }
 
+/** True for what agents and people write as prose. Output of programs, and what operators typed, stands as it is. */
+export function isFormatted(said: Said): boolean {
+  if (said.metadata?.['stream'] !== undefined) return false;
+  return (said.kind === 'text' || said.kind === 'reasoning') && said.role !== 'operator' && said.role !== 'system';
+}
+
 /** What of a text is shown at first; null if all of it. */
 export function shortened(content: string): string | null {
   let end = Math.min(content.length, CHARS_MAX);
@@ -61,18 +67,7 @@ export function summary(said: Said): string {
 
 /** What a folded message is called. */
 export function foldName(said: Said): string {
-  const tool = said.metadata?.['tool'] ?? said.metadata?.['toolName'] ?? said.metadata?.['name'];
-  const name = typeof tool === 'string' ? tool : null;
-  switch (said.kind) {
-    case 'toolCall':
-      return name ?? 'tool';
-    case 'toolResult':
-      return 'result';
-    case 'reasoning':
-      return 'thought';
-    default:
-      return said.kind;
-  }
+  return said.kind === 'reasoning' ? 'thought' : said.kind;
 }
 
 export function lineCount(content: string): number {
