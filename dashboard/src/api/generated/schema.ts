@@ -4,6 +4,15 @@ export type paths = Record<string, never>;
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description What the invited person sends. */
+        Accept: {
+            /** @description How they want to be called; the part before the `@` if left out. */
+            name?: string | null;
+            /** @description A new password; the one they have, if they have a role on this hub already. */
+            password: string;
+            /** @description Out of the link. */
+            token: string;
+        };
         /** @description A session after an action. */
         Acted: {
             report?: components["schemas"]["EndReport"] | null;
@@ -121,6 +130,14 @@ export interface components {
             entries: components["schemas"]["AuditRow"][];
             /** @description True if there are older ones. */
             hasMore: boolean;
+            /** @description Public key (nkey, `V…`) of the checkpoints that this hub signs: what `mosaic audit verify --key` wants. */
+            key: string;
+            /**
+             * Format: int64
+             * @description The hub has checked the log up to this row since it started: each row follows the one before it, and the store
+             *     has the same as the bus.
+             */
+            verifiedTo: number;
         };
         /** @enum {string} */
         AuditPhase: "intent" | "outcome";
@@ -134,6 +151,8 @@ export interface components {
             content?: string | null;
             /** @description Why, in a few words. */
             detail?: string | null;
+            /** @description Hash of this row, 64 hex digits. None in rows of older versions. */
+            hash?: string | null;
             /** @description Further facts. */
             metadata?: Record<string, never>;
             /**
@@ -144,6 +163,8 @@ export interface components {
             node?: components["schemas"]["NodeId"] | null;
             /** @description Intent or outcome. */
             phase: components["schemas"]["AuditPhase"];
+            /** @description Hash of the row before, 64 hex digits; 64 zeros in the first row. None in rows of older versions. */
+            prev?: string | null;
             /** @description The HTTP request that caused it. */
             requestId?: string | null;
             /** @description What became of it: `ok`, `refused`, `failed`, `unknown`; `pending` on an intent. */
@@ -221,6 +242,23 @@ export interface components {
              */
             pid: number;
         };
+        /** @description What a new node needs. It is told this once and kept nowhere: whoever has it is that node. */
+        EnrolledNode: {
+            /** @description Certificates of the authority of the bus, if it uses TLS. */
+            ca?: string | null;
+            /** @description Public keys whose commands it is to obey. */
+            commandKeys: string[];
+            /** @description The content of its credentials file. */
+            credentials: string;
+            /** @description What to say on the node's machine. */
+            join: string;
+            /** @description Addresses of the bus. */
+            nats: string[];
+            node: components["schemas"]["NodeId"];
+            /** @description All of it as one text. */
+            token: string;
+            workspace: components["schemas"]["WorkspaceId"];
+        };
         /** @description What an error looks like on the wire. */
         ErrorBody: {
             error: components["schemas"]["ErrorDetail"];
@@ -256,6 +294,22 @@ export interface components {
             error?: string | null;
             /** @description False if it cannot be used now. */
             healthy: boolean;
+        };
+        /** @description Hold a session, or let it go. */
+        HoldBody: {
+            /** @description True: its messages are kept whatever their age. */
+            hold: boolean;
+            /** @description Why; needed to hold. */
+            reason?: string;
+        };
+        /** @description Whether a session is held. */
+        HoldDoc: {
+            by?: components["schemas"]["Operator"] | null;
+            /** @description True if its messages are kept whatever their age. */
+            hold: boolean;
+            /** @description Why. */
+            reason?: string | null;
+            since?: components["schemas"]["Timestamp"] | null;
         };
         /** @description The machine of a node. */
         HostInfo: {
@@ -294,6 +348,26 @@ export interface components {
         InputBody: {
             /** @description The bytes, base64. */
             data: string;
+        };
+        /** @description An open invitation. */
+        InvitationView: {
+            /** @description Since when. */
+            createdAt: components["schemas"]["Timestamp"];
+            /** @description Who is invited. */
+            email: string;
+            /** @description Until when. */
+            expiresAt: components["schemas"]["Timestamp"];
+            /** @description To take it back by. */
+            invitationId: string;
+            /** @description Who invited: a user id. */
+            invitedBy: string;
+            /** @description As what. */
+            role: string;
+        };
+        /** @description Open invitations. */
+        Invitations: {
+            /** @description The newest first. */
+            invitations: components["schemas"]["InvitationView"][];
         };
         /** @description Kill everything. */
         KillAllBody: {
@@ -372,6 +446,22 @@ export interface components {
             /** @description Password. */
             password: string;
         };
+        /** @description A new invitation. What lets the person in is shown this once. */
+        MadeInvitation: {
+            /** @description The invitation. */
+            invitation: components["schemas"]["InvitationView"];
+            /** @description The page that takes it; without the host where `hub.public_url` is not set. */
+            link: string;
+            /** @description What lets the person in, once. */
+            token: string;
+        };
+        /** @description A new token. Its text is shown this once. */
+        MadeToken: {
+            /** @description What is kept of it. */
+            apiToken: components["schemas"]["TokenView"];
+            /** @description For `Authorization: Bearer …`. */
+            token: string;
+        };
         /** @description Who you are. */
         Me: {
             /** @description Your role there: `admin`, `operator` or `observer`. */
@@ -426,6 +516,11 @@ export interface components {
         MessageKind: "text" | "toolCall" | "toolResult" | "reasoning" | "status" | "permission";
         /** @description Messages by ascending `seq`. */
         Messages: {
+            /**
+             * Format: int64
+             * @description The first `seq` that is still kept; 0 if there is none. Above 1, retention has taken what was before.
+             */
+            firstSeq: number;
             /** @description True if there are more in the direction asked. */
             hasMore: boolean;
             /** @description The messages. */
@@ -446,11 +541,35 @@ export interface components {
             /** @description The runtime, such as `openclaw`. */
             provider: string;
         };
+        /** @description Whom to invite. */
+        NewInvitation: {
+            /** @description Their email. */
+            email: string;
+            /** @description `admin`, `operator` or `observer`. */
+            role: string;
+        };
+        /** @description A node that is to be let in. */
+        NewNode: {
+            /** @description Its name. */
+            node: string;
+        };
+        /** @description A token to make. */
+        NewTokenBody: {
+            expiresAt?: components["schemas"]["Timestamp"] | null;
+            /** @description What it is for. */
+            name: string;
+            /** @description `observer` (reads only), `operator` or `admin`; not above your own. */
+            role: string;
+            /** @description The only sessions it may touch, by the routes of those sessions; all if left out. */
+            sessions?: components["schemas"]["SessionId"][] | null;
+        };
         NodeId: string;
         /** @description State of a node agent. */
         NodeState: {
             /** @description Changes with every start of the machine. */
             bootId: string;
+            /** @description Public command keys that it obeys. */
+            commandKeys?: string[];
             /** @description The machine it runs on. */
             host: components["schemas"]["HostInfo"];
             /** @description Changes when the node's own disk state was lost or made anew. */
@@ -503,6 +622,18 @@ export interface components {
             /** @description The session. */
             session: components["schemas"]["Session"];
         };
+        /** @description One person. */
+        OneUser: {
+            /** @description As they are now. */
+            user: components["schemas"]["UserView"];
+        };
+        /** @description A person who acts through the mesh. */
+        Operator: {
+            /** @description Who, for ever. */
+            id: components["schemas"]["UserId"];
+            /** @description Their name at the time. */
+            name: string;
+        };
         /** @enum {string} */
         OptionKind: "allowOnce" | "allowAlways" | "rejectOnce" | "rejectAlways" | "choice";
         /** @description A payload that could not be read. */
@@ -531,6 +662,13 @@ export interface components {
         /** @description Payloads that could not be read. */
         ParkedList: {
             parked: components["schemas"]["Parked"][];
+        };
+        /** @description Another password. */
+        PasswordBody: {
+            /** @description The one to come. */
+            new: string;
+            /** @description The one that is good now. */
+            old: string;
         };
         /** @description Something a node may start. */
         ProfileInfo: {
@@ -589,6 +727,14 @@ export interface components {
         RemovedEvent: {
             /** @description Which. */
             sessionId: components["schemas"]["SessionId"];
+        };
+        /** @description How long messages are kept. */
+        RetentionDoc: {
+            /**
+             * Format: int64
+             * @description Days, 1 to 3650; 30 if nobody has said otherwise. The bus itself keeps messages 7 days at most.
+             */
+            messageDays: number;
         };
         /** @enum {string} */
         Role: "agent" | "user" | "system" | "operator";
@@ -660,6 +806,38 @@ export interface components {
         Sessions: {
             /** @description The sessions. */
             sessions: components["schemas"]["Session"][];
+        };
+        /** @description A service to sign in with. */
+        SignInService: {
+            /** @description Its name. */
+            name: string;
+            /** @description Where the browser goes to sign in with it. */
+            url: string;
+        };
+        /** @description Services to sign in with. */
+        SignInServices: {
+            /** @description In the order of the configuration. */
+            services: components["schemas"]["SignInService"][];
+        };
+        /** @description A signed-in browser. */
+        SignInView: {
+            /** @description Where it signed in from. */
+            address?: string | null;
+            /** @description What the browser says it is. */
+            agent?: string | null;
+            /** @description Since when. */
+            createdAt: components["schemas"]["Timestamp"];
+            /** @description True for the one that asks. */
+            current: boolean;
+            /** @description Until when. */
+            expiresAt: components["schemas"]["Timestamp"];
+            /** @description To end it by. */
+            sessionId: string;
+        };
+        /** @description Signed-in browsers. */
+        SignIns: {
+            /** @description The newest first. */
+            sessions: components["schemas"]["SignInView"][];
         };
         /** @description What to start. */
         SpawnBody: {
@@ -734,6 +912,27 @@ export interface components {
         };
         /** Format: date-time */
         Timestamp: string;
+        /** @description A token, without what lets in. */
+        TokenView: {
+            /** @description Since when. */
+            createdAt: components["schemas"]["Timestamp"];
+            /** @description Until when. */
+            expiresAt: components["schemas"]["Timestamp"];
+            lastUsedAt?: components["schemas"]["Timestamp"] | null;
+            /** @description What it is for. */
+            name: string;
+            /** @description The most it may do; never more than its person may. */
+            role: string;
+            /** @description The only sessions it may touch; all if absent. */
+            sessions?: components["schemas"]["SessionId"][] | null;
+            /** @description To take it away by. */
+            tokenId: string;
+        };
+        /** @description Tokens. */
+        Tokens: {
+            /** @description The newest first. */
+            tokens: components["schemas"]["TokenView"][];
+        };
         /** @description All sessions as trees. */
         Tree: {
             /** @description Sessions without a parent that is known. */
@@ -749,6 +948,33 @@ export interface components {
         /** @enum {string} */
         Turn: "idle" | "active" | "blocked" | "error";
         UserId: string;
+        /** @description What is to change of a person; what is left out stays. */
+        UserPatch: {
+            /** @description True keeps them out and signs them out; false lets them in again. */
+            disabled?: boolean | null;
+            /** @description Another name. */
+            name?: string | null;
+            /** @description `admin`, `operator` or `observer`. */
+            role?: string | null;
+        };
+        /** @description A person with a role in this workspace. */
+        UserView: {
+            /** @description True while an admin keeps them out. */
+            disabled: boolean;
+            /** @description Email. */
+            email: string;
+            /** @description For people. */
+            name: string;
+            /** @description `admin`, `operator` or `observer`. */
+            role: string;
+            /** @description For ever. */
+            userId: string;
+        };
+        /** @description People. */
+        Users: {
+            /** @description By email. */
+            users: components["schemas"]["UserView"][];
+        };
         WorkspaceId: string;
     };
     responses: never;
