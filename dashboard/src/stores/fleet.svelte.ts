@@ -159,6 +159,9 @@ function shape(session: Session): string {
     session.agentType,
     session.profile,
     session.attention?.kind,
+    session.attention?.since,
+    session.attention?.request?.requestId,
+    session.turn,
     session.stale,
   ].join('\u0000');
 }

@@ -9,6 +9,7 @@ import { HubStream, type Connection, type TerminalPiece } from '../api/stream.ts
 import type { Session, SpawnRequest, StreamEvent } from '../api/types.ts';
 import { api } from '../routes.ts';
 import { AccountStore } from './account.svelte.ts';
+import { Activities } from './activity.svelte.ts';
 import { AgentProviders } from './agent-providers.svelte.ts';
 import { Actions } from './actions.ts';
 import { Answers } from './answers.svelte.ts';
@@ -16,6 +17,8 @@ import { Clock } from './clock.svelte.ts';
 import { Confirm } from './confirm.svelte.ts';
 import { Conversation } from './conversation.svelte.ts';
 import { Fleet } from './fleet.svelte.ts';
+import { Inbox } from './inbox.svelte.ts';
+import { Notify } from './notify.svelte.ts';
 import { LayoutStore, PANELS_MAX, type PanelView } from './layout.svelte.ts';
 import { isEnded } from './status.ts';
 import { Router } from './router.svelte.ts';
@@ -41,6 +44,9 @@ export class Mission {
   readonly clock = new Clock();
   readonly theme = new ThemeStore();
   readonly router = new Router();
+  readonly activities = new Activities();
+  readonly inbox = new Inbox();
+  readonly notify = new Notify();
   readonly client: HubClient;
   readonly account: AccountStore;
   readonly fleet: Fleet;
@@ -76,7 +82,10 @@ export class Mission {
   /** Begins: who is signed in, and if somebody is, everything else. */
   async start(): Promise<void> {
     addEventListener('online', () => this.#stream.hurry());
-    addEventListener('pagehide', () => this.layout.saveNow());
+    addEventListener('pagehide', () => {
+      this.layout.saveNow();
+      this.activities.keep();
+    });
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'visible') this.#stream.hurry();
       else this.layout.saveNow();
@@ -132,7 +141,10 @@ export class Mission {
   /** Opens a panel for a session, if there is room, and shows the panels. */
   openPanel(id: string, view: PanelView): void {
     if (this.router.page.name === 'settings') this.router.go({ name: 'grid' });
-    if (this.layout.open(id, view)) return;
+    if (this.layout.open(id, view)) {
+      this.activities.see(id, this.fleet.get(id)?.lastSeq ?? 0);
+      return;
+    }
     this.toasts.show('info', `${PANELS_MAX} panels are open`, 'Close one to open another.');
   }
 
@@ -207,6 +219,8 @@ export class Mission {
         break;
       case 'message': {
         const message = event.data;
+        this.activities.onMessage(message);
+        this.inbox.onMessage(message);
         if (message.role === 'operator') this.sends.onMessage(message.sessionId, message.messageId);
         this.#conversations.get(message.sessionId)?.conversation.onMessage(message);
         break;
