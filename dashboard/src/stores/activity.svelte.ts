@@ -5,7 +5,7 @@
 // 2. Both maps are bounded; the session that was silent longest is forgotten first.
 
 import { SvelteMap } from 'svelte/reactivity';
-import type { Message } from '../api/types.ts';
+import type { Message, Session } from '../api/types.ts';
 
 const CALM_MS = 700;
 const SESSIONS_MAX = 2_000;
@@ -34,16 +34,26 @@ export class Activities {
   readonly #pending = new Map<string, Activity>();
   #timer: ReturnType<typeof setTimeout> | null = null;
 
+  #isFirstVisit = true;
+
   constructor() {
     try {
       const kept: unknown = JSON.parse(localStorage.getItem(KEY) ?? '[]');
-      if (!Array.isArray(kept)) return;
+      if (!Array.isArray(kept) || kept.length === 0) return;
+      this.#isFirstVisit = false;
       for (const entry of kept) {
         if (Array.isArray(entry) && typeof entry[0] === 'string' && typeof entry[1] === 'number') this.#seen.set(entry[0], entry[1]);
       }
     } catch {
       // Kept by nobody we know: as if nothing was.
     }
+  }
+
+  /** What was there before somebody's first visit is not news. */
+  begin(sessions: readonly Pick<Session, 'sessionId' | 'lastSeq'>[]): void {
+    if (!this.#isFirstVisit) return;
+    this.#isFirstVisit = false;
+    for (const { sessionId, lastSeq } of sessions) this.see(sessionId, lastSeq);
   }
 
   onMessage(message: Message): void {

@@ -95,6 +95,11 @@ export class Fleet {
     this.nodes.set(node.node, node);
   }
 
+  /** A node that was revoked is not shown any more, unless it speaks again. */
+  forgetNode(node: string): void {
+    this.nodes.delete(node);
+  }
+
   learnNodes(nodes: readonly NodeInfo[]): void {
     for (const node of nodes) this.nodes.set(node.node, node);
   }

@@ -3,6 +3,7 @@
 // Called by `App.svelte`; components get it with `getMission`.
 
 import { getContext, setContext } from 'svelte';
+import { Admin } from '../api/admin.ts';
 import { HubClient } from '../api/client.ts';
 import { ApiError } from '../api/errors.ts';
 import { HubStream, type Connection, type TerminalPiece } from '../api/stream.ts';
@@ -48,6 +49,7 @@ export class Mission {
   readonly inbox = new Inbox();
   readonly notify = new Notify();
   readonly client: HubClient;
+  readonly admin: Admin;
   readonly account: AccountStore;
   readonly fleet: Fleet;
   readonly layout: LayoutStore;
@@ -63,6 +65,7 @@ export class Mission {
 
   constructor() {
     this.client = new HubClient({ onSignedOut: () => this.#onSignedOut() });
+    this.admin = new Admin(this.client);
     this.account = new AccountStore(this.client);
     this.fleet = new Fleet((id) => this.#conversations.get(id)?.conversation.onEnded());
     this.layout = new LayoutStore(this.client, (error) => this.toasts.error('Your layout could not be kept', error));
@@ -255,6 +258,7 @@ export class Mission {
 
   #onReady(): void {
     for (const id of this.fleet.onReady()) void this.#seekEnded(id);
+    this.activities.begin(this.fleet.active);
     if (this.layout.isFirstVisit && this.layout.layout.panels.length === 0) {
       this.layout.isFirstVisit = false;
       for (const session of this.fleet.active.slice(0, FIRST_PANELS)) {

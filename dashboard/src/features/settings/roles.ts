@@ -1,0 +1,9 @@
+// The roles that a person can be given, and what each may do, in one sentence.
+
+export const ROLES = ['observer', 'operator', 'admin'] as const;
+
+export const ROLE_WORDS: Record<string, string> = {
+  observer: 'sees everything and changes nothing',
+  operator: 'also speaks to sessions, starts, pauses and ends them',
+  admin: 'also sets up nodes, providers, people and retention',
+};
