@@ -23,6 +23,7 @@ import { Notify } from './notify.svelte.ts';
 import { LayoutStore, PANELS_MAX, type PanelView } from './layout.svelte.ts';
 import { isEnded } from './status.ts';
 import { Router } from './router.svelte.ts';
+import { Shortcuts } from './shortcuts.svelte.ts';
 import { Sends } from './sends.svelte.ts';
 import { ThemeStore } from './theme.svelte.ts';
 import { Toasts } from './toasts.svelte.ts';
@@ -48,6 +49,7 @@ export class Mission {
   readonly activities = new Activities();
   readonly inbox = new Inbox();
   readonly notify = new Notify();
+  readonly shortcuts = new Shortcuts();
   readonly client: HubClient;
   readonly admin: Admin;
   readonly account: AccountStore;
