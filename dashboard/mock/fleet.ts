@@ -6,7 +6,7 @@ import { World } from './world.ts';
 
 const PTY: Capability[] = ['inject', 'pause', 'resume', 'terminate', 'kill', 'terminal', 'input', 'resize'];
 
-function node(name: string, more: Partial<NodeInfo> = {}): NodeInfo {
+export function node(name: string, more: Partial<NodeInfo> = {}): NodeInfo {
   const now = new Date().toISOString();
   const state = (provider: string, healthy = true, error?: string) => ({
     name: provider,
@@ -40,6 +40,14 @@ function node(name: string, more: Partial<NodeInfo> = {}): NodeInfo {
     lastSeen: now,
     ...more,
   };
+}
+
+/** A fleet of very many quiet sessions. */
+export function addMany(world: World, count: number): void {
+  for (let i = 1; i <= count; i += 1) {
+    const spawnedAt = new Date(Date.now() - (count - i) * 1_000).toISOString();
+    world.add({ node: i % 2 === 0 ? 'atlas' : 'borealis', provider: 'pty', title: `Session ${i}`, spawnedAt }, idle());
+  }
 }
 
 /** Nodes and profiles, and no session: for tests that start their own. */

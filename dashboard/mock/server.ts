@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import type { AddressInfo } from 'node:net';
 import type { AgentProviderInput, AnswerRequest, AuditRow, Json, NodeInfo, Session, SpawnRequest } from '../src/api/types.ts';
+import { addMany, node as makeNode } from './fleet.ts';
 import { MockAdmin } from './admin.ts';
 import { MockError, type Actor, type World } from './world.ts';
 
@@ -267,6 +268,9 @@ export class MockHub {
       case '/mock/offer':
         this.admin.isOffered = body['isOffered'] === true;
         break;
+      case '/mock/many':
+        addMany(this.world, Number(body['count']));
+        break;
       case '/mock/no-nodes':
         for (const node of [...this.world.nodes.keys()]) this.world.nodes.delete(node);
         this.cut();
@@ -283,7 +287,7 @@ export class MockHub {
         this.world.find(String(body['sessionId'])).update(body['part'] as Partial<Session>);
         break;
       case '/mock/node':
-        this.world.addNode({ ...this.world.nodes.get(String(body['node'])), ...body } as NodeInfo);
+        this.world.addNode({ ...(this.world.nodes.get(String(body['node'])) ?? makeNode(String(body['node']))), ...body } as NodeInfo);
         break;
       case '/mock/sign-out':
         this.#cookies.clear();
