@@ -102,12 +102,12 @@ describe('the inbox', () => {
       const told: string[] = [];
       Object.assign(window, { told });
       class Fake {
-        static permission = 'granted';
-        static requestPermission = (): Promise<string> => Promise.resolve('granted');
+        onclick: (() => void) | null = null;
         constructor(title: string) {
           told.push(title);
         }
       }
+      Object.assign(Fake, { permission: 'granted', requestPermission: () => Promise.resolve('granted') });
       Object.assign(window, { Notification: Fake });
       document.hasFocus = () => false;
     });
