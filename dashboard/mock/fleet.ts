@@ -6,7 +6,7 @@ import { World } from './world.ts';
 
 const PTY: Capability[] = ['inject', 'pause', 'resume', 'terminate', 'kill', 'terminal', 'input', 'resize'];
 
-function node(name: string, more: Partial<NodeInfo> = {}): NodeInfo {
+export function node(name: string, more: Partial<NodeInfo> = {}): NodeInfo {
   const now = new Date().toISOString();
   const state = (provider: string, healthy = true, error?: string) => ({
     name: provider,
@@ -40,6 +40,14 @@ function node(name: string, more: Partial<NodeInfo> = {}): NodeInfo {
     lastSeen: now,
     ...more,
   };
+}
+
+/** A fleet of very many quiet sessions. */
+export function addMany(world: World, count: number): void {
+  for (let i = 1; i <= count; i += 1) {
+    const spawnedAt = new Date(Date.now() - (count - i) * 1_000).toISOString();
+    world.add({ node: i % 2 === 0 ? 'atlas' : 'borealis', provider: 'pty', title: `Session ${i}`, spawnedAt }, idle());
+  }
 }
 
 /** Nodes and profiles, and no session: for tests that start their own. */
@@ -134,5 +142,38 @@ export function busyWorld(): World {
   failed.say('agent', 'checked 812 links, 3 broken');
   failed.end('failed', 'exit code 2', 2);
   world.record({ id: 'u1', name: 'Grace', email: 'operator@example.org', role: 'operator' }, 'pause', { sessionId: paused.session.sessionId });
+  return world;
+}
+
+/** A bad day: failures, a host that is away, one that is sick, and many who wait. */
+export function failingWorld(): World {
+  const world = emptyWorld();
+  const ago = (minutes: number): string => new Date(Date.now() - minutes * 60_000).toISOString();
+  world.addNode(node('borealis', { online: false, lastSeen: ago(9) }));
+  world.addNode(node('cinder', { online: false, lastSeen: ago(55) }));
+  for (const [i, title] of ['Migrate billing', 'Nightly backup', 'Crawl docs', 'Train ranker'].entries()) {
+    const failed = world.add({ node: 'atlas', provider: 'pty', title, spawnedAt: ago(40 + i), startedAt: ago(40 + i) }, idle());
+    failed.say('agent', 'error: connection reset by peer (os error 104)');
+    failed.end('failed', i % 2 === 0 ? 'exit code 101' : 'killed by signal 9 (out of memory)', i % 2 === 0 ? 101 : 137);
+  }
+  for (let i = 1; i <= 4; i += 1) {
+    const stale = world.add({ node: i % 2 === 0 ? 'borealis' : 'cinder', provider: 'docker', title: `Shard ${i}`, stale: true, staleSince: ago(9), spawnedAt: ago(200), startedAt: ago(200) }, idle());
+    stale.say('agent', `indexed ${i * 317} of 9000`);
+  }
+  for (const [i, title] of ['Rotate keys', 'Drop old tables', 'Publish crate'].entries()) {
+    const asking = world.add({ node: 'atlas', provider: 'acp', agentType: 'codex', title, status: 'waiting', turn: 'blocked', capabilities: ['inject', 'pause', 'terminate', 'kill', 'approve'], spawnedAt: ago(30), startedAt: ago(30) }, idle());
+    const push = asking.say('system', `May I run this?\n\n    ${['openssl genrsa 4096', 'psql -c "drop table events_2024"', 'cargo publish'][i] ?? ''}`, 'permission');
+    asking.update({
+      attention: {
+        kind: 'permission',
+        text: push.content,
+        since: ago(20 - i),
+        request: { requestId: push.messageId, options: [{ optionId: 'y', label: 'Yes', kind: 'allowOnce' }, { optionId: 'n', label: 'No', kind: 'rejectOnce' }] },
+      },
+    });
+  }
+  const stuck = world.add({ node: 'atlas', provider: 'pty', title: 'Deploy staging', turn: 'error', spawnedAt: ago(12), startedAt: ago(12) }, idle());
+  stuck.say('agent', 'helm upgrade failed: timed out waiting for the condition');
+  stuck.update({ attention: { kind: 'error', text: 'the last turn ended with an error: rate limit reached, resets at 18:00', since: ago(4) } });
   return world;
 }

@@ -5,7 +5,9 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import type { AddressInfo } from 'node:net';
-import type { AgentProviderInput, AnswerRequest, Json, Metadata, NodeInfo, Session, SpawnRequest } from '../src/api/types.ts';
+import type { AgentProviderInput, AnswerRequest, AuditRow, Json, Metadata, NodeInfo, Session, SpawnRequest } from '../src/api/types.ts';
+import { addMany, node as makeNode } from './fleet.ts';
+import { MockAdmin } from './admin.ts';
 import { MockError, type Actor, type World } from './world.ts';
 
 /** What the page must be able to live with. The hub sends the same. */
@@ -20,6 +22,8 @@ const USERS: (Actor & { role: 'admin' | 'operator' | 'observer' })[] = [
   { id: 'u2', name: 'Ole', email: 'observer@example.org', role: 'observer' },
 ];
 const COOKIE = 'mosaic_session';
+/** How long the end of one session takes, so that there is progress to see. */
+const KILL_MS = 60;
 const HEARTBEAT_MS = 15_000;
 /** A viewer that does not read is cut and may resume, as at the real hub. */
 const BACKLOG_MAX_BYTES = 8 * 1024 * 1024;
@@ -28,6 +32,7 @@ type Body = Record<string, unknown>;
 
 export class MockHub {
   world: World;
+  admin: MockAdmin;
   readonly #makeWorld: () => World;
   readonly #cookies = new Map<string, (typeof USERS)[number]>();
   readonly #streams = new Set<ServerResponse>();
@@ -36,6 +41,7 @@ export class MockHub {
   constructor(makeWorld: () => World) {
     this.#makeWorld = makeWorld;
     this.world = makeWorld();
+    this.admin = new MockAdmin(this.world, USERS);
     this.world.start();
   }
 
@@ -72,7 +78,7 @@ export class MockHub {
     const route = `${request.method ?? 'GET'} ${path}`;
 
     if (path.startsWith('/mock/')) return ok(this.#steer(path, body));
-    if (route === 'POST /api/auth/login') return this.#login(response, body);
+    if (route === 'POST /api/auth/login') return this.#login(request, response, body);
     const user = this.#cookies.get(cookieOf(request) ?? '');
     if (user === undefined) throw new MockError(401, 'unauthorized', 'sign in first');
     const write = (): void => {
@@ -111,7 +117,7 @@ export class MockHub {
         return this.#json(response, 201, { session: this.world.spawn(user, body as unknown as SpawnRequest) });
       case 'POST /api/mission-control/kill-all':
         write();
-        return ok({ results: this.#killAll(user, body) });
+        return ok({ results: await this.#killAll(user, body) });
       case 'GET /api/mission-control/layout':
         return ok(this.world.layouts.get(user.id) ?? { layout: null, rev: 0 });
       case 'PUT /api/mission-control/layout': {
@@ -124,6 +130,7 @@ export class MockHub {
       case 'GET /api/mission-control/audit':
         return ok(this.#audit(url));
     }
+    if (this.admin.isOffered && this.#administer(request, response, url, user, body, configure)) return;
     const provider = /^\/api\/agent-providers\/([^/]+)$/.exec(path)?.[1];
     if (provider !== undefined) {
       configure();
@@ -166,11 +173,92 @@ export class MockHub {
     throw new MockError(404, 'unknownRoute', `no route ${route}`);
   }
 
+  /** The routes of settings, search and export. True where it was one of them. */
+  #administer(request: IncomingMessage, response: ServerResponse, url: URL, user: Actor, body: Body, configure: () => void): boolean {
+    const { admin } = this;
+    const [, , name = '', id] = url.pathname.split('/');
+    const which = id === undefined ? '' : decodeURIComponent(id);
+    const ok = (json: object): true => (this.#json(response, 200, json), true);
+    const created = (json: object): true => (this.#json(response, 201, json), true);
+    const done = (): true => (response.writeHead(204).end(), true);
+    switch (`${request.method ?? 'GET'} ${url.pathname}`) {
+      case 'GET /api/search':
+        return ok(admin.search(url.searchParams.get('q') ?? '', Number(url.searchParams.get('limit') ?? 50)));
+      case 'GET /api/mission-control/audit/export': {
+        const { entries } = this.#audit(url, Number.MAX_SAFE_INTEGER);
+        const isCsv = url.searchParams.get('format') === 'csv';
+        const lines = entries.reverse().map((row) => (isCsv ? [row.n, row.timestamp, row.user.name, row.action, row.sessionId ?? '', row.result].join(',') : JSON.stringify(row)));
+        if (isCsv) lines.unshift('n,timestamp,user,action,sessionId,result');
+        response.writeHead(200, { 'Content-Type': isCsv ? 'text/csv' : 'application/jsonl' }).end(`${lines.join('\n')}\n`);
+        return true;
+      }
+      case 'POST /api/nodes':
+        configure();
+        return created(admin.enrol(user, body));
+      case 'GET /api/users':
+        configure();
+        return ok({ users: admin.users });
+      case 'GET /api/invitations':
+        configure();
+        return ok({ invitations: admin.invitations });
+      case 'POST /api/invitations':
+        configure();
+        return created(admin.invite(user, body));
+      case 'GET /api/tokens':
+        return ok({ tokens: admin.tokens.get(user.id) ?? [] });
+      case 'POST /api/tokens':
+        return created(admin.createToken(user, String(body['name']), String(body['role'])));
+      case 'POST /api/auth/password':
+        admin.changePassword(user, body, MOCK_PASSWORD);
+        return done();
+      case 'GET /api/auth/sessions':
+        return ok({ sessions: admin.signIns(user, cookieOf(request) ?? '') });
+      case 'GET /api/retention':
+        return ok({ messageDays: admin.messageDays });
+      case 'PUT /api/retention':
+        configure();
+        admin.messageDays = Number(body['messageDays']);
+        this.world.record(user, 'setRetention', { metadata: { messageDays: admin.messageDays } });
+        return done();
+    }
+    if (which === '') return false;
+    switch (`${request.method ?? 'GET'} ${name}`) {
+      case 'DELETE nodes':
+        configure();
+        admin.revokeNode(user, which);
+        return done();
+      case 'PATCH users':
+        configure();
+        if (typeof body['disabled'] === 'boolean') admin.setDisabled(user, which, body['disabled']);
+        else admin.setRole(user, which, String(body['role']));
+        return done();
+      case 'DELETE users':
+        configure();
+        admin.removeUser(user, which);
+        return done();
+      case 'DELETE invitations':
+        configure();
+        admin.withdraw(user, which);
+        return done();
+      case 'DELETE tokens':
+        admin.revokeToken(user, which);
+        return done();
+      case 'DELETE auth': {
+        const signIn = decodeURIComponent(url.pathname.split('/')[4] ?? '');
+        this.#cookies.delete(signIn);
+        admin.endSignIn(user, signIn);
+        return done();
+      }
+    }
+    return false;
+  }
+
   #steer(path: string, body: Body): object {
     switch (path) {
       case '/mock/reset':
         this.world.stop();
         this.world = this.#makeWorld();
+        this.admin = new MockAdmin(this.world, USERS);
         this.world.start();
         this.#cookies.clear();
         this.cut();
@@ -181,6 +269,16 @@ export class MockHub {
         break;
       case '/mock/forget':
         this.world.forget();
+        break;
+      case '/mock/offer':
+        this.admin.isOffered = body['isOffered'] === true;
+        break;
+      case '/mock/many':
+        addMany(this.world, Number(body['count']));
+        break;
+      case '/mock/no-nodes':
+        for (const node of [...this.world.nodes.keys()]) this.world.nodes.delete(node);
+        this.cut();
         break;
       case '/mock/cut':
         this.cut();
@@ -197,7 +295,7 @@ export class MockHub {
         this.world.find(String(body['sessionId'])).update(body['part'] as Partial<Session>);
         break;
       case '/mock/node':
-        this.world.addNode({ ...this.world.nodes.get(String(body['node'])), ...body } as NodeInfo);
+        this.world.addNode({ ...(this.world.nodes.get(String(body['node'])) ?? makeNode(String(body['node']))), ...body } as NodeInfo);
         break;
       case '/mock/sign-out':
         this.#cookies.clear();
@@ -207,13 +305,14 @@ export class MockHub {
     return { streams: this.#streams.size, streamsOpened: this.streamsOpened, cursor: this.world.cursor };
   }
 
-  #login(response: ServerResponse, body: Body): void {
+  #login(request: IncomingMessage, response: ServerResponse, body: Body): void {
     const user = USERS.find((u) => u.email === body['email']);
-    if (user === undefined || body['password'] !== MOCK_PASSWORD) {
+    if (user === undefined || !this.admin.isPassword(user, body['password'], MOCK_PASSWORD)) {
       throw new MockError(401, 'badCredentials', 'email or password is wrong');
     }
     const token = this.world.newId() + String(Math.random()).slice(2);
     this.#cookies.set(token, user);
+    this.admin.signedIn(user, token, request.headers['user-agent'] ?? 'unknown');
     this.world.record(user, 'signIn');
     response.setHeader('Set-Cookie', `${COOKIE}=${token}; Path=/; HttpOnly; SameSite=Strict`);
     response.writeHead(204).end();
@@ -234,12 +333,13 @@ export class MockHub {
     return { messages: upTo.slice(-limit), hasMore: upTo.length > limit };
   }
 
-  #killAll(user: Actor, body: Body): object[] {
+  async #killAll(user: Actor, body: Body): Promise<object[]> {
     if (body['confirm'] !== 'KILL ALL') throw new MockError(422, 'notConfirmed', 'confirm must be exactly KILL ALL');
     const results: object[] = [];
     for (const each of this.world.sessions.values()) {
       const { sessionId, provider } = each.session;
       if (each.isEnded || (body['provider'] !== undefined && body['provider'] !== provider)) continue;
+      await new Promise((resolve) => setTimeout(resolve, KILL_MS));
       try {
         const after = this.world.act(user, sessionId, 'kill');
         results.push({ sessionId, outcome: 'killed', detail: after.statusReason });
@@ -250,12 +350,11 @@ export class MockHub {
     return results;
   }
 
-  #audit(url: URL): object {
+  #audit(url: URL, limit = Number(url.searchParams.get('limit') ?? 50)): { entries: AuditRow[]; hasMore: boolean; verifiedTo: number } {
     const wants = (name: string, value: string | undefined): boolean => {
       const wanted = url.searchParams.get(name);
       return wanted === null || wanted === value;
     };
-    const limit = Number(url.searchParams.get('limit') ?? 50);
     const before = Number(url.searchParams.get('before') ?? Number.MAX_SAFE_INTEGER);
     const rows = this.world.audit.filter(
       (row) =>
@@ -264,7 +363,7 @@ export class MockHub {
         wants('session', row.sessionId) &&
         (wants('user', row.user.name) || wants('user', row.user.id) || wants('user', row.user.email)),
     );
-    return { entries: rows.slice(-limit).reverse(), hasMore: rows.length > limit };
+    return { entries: rows.slice(-limit).reverse(), hasMore: rows.length > limit, verifiedTo: this.world.audit.length };
   }
 
   #stream(response: ServerResponse, url: URL): void {

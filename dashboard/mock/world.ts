@@ -3,6 +3,7 @@
 //
 // Law: the same contract as the real hub in everything that the page can see.
 
+import { createHash } from 'node:crypto';
 import type {
   AgentProvider,
   AgentProviderInput,
@@ -498,6 +499,7 @@ export class World {
         result: phase === 'intent' ? 'pending' : result,
         requestId: `req-${actionId.slice(-6)}`,
         metadata: {},
+        hash: createHash('sha256').update(`${this.audit.at(-1)?.hash ?? ''} ${actionId} ${phase}`).digest('hex'),
         ...more,
       });
     }

@@ -20,10 +20,22 @@ describe('routes', () => {
       answer: api.answer(id),
       agentProviders: [api.agentProviders(), api.agentProvider('a/b'), api.agentProviderTest()],
       stream: api.stream({ cursor: '12:4', terminals: [{ id: 'A', offset: null }, { id: 'B', offset: 0 }] }),
-      auth: [api.login(), api.logout(), api.me()],
+      auth: [api.login(), api.logout(), api.me(), api.password(), api.signIns(), api.signIn('s')],
+      admin: [api.node('n'), api.users(), api.user('u'), api.invitations(), api.tokens(), api.token('t'), api.retention()],
+      search: api.search({ q: 'two words', limit: 20 }),
+      export: api.auditExport({ format: 'csv' }),
     }).toMatchInlineSnapshot(`
       {
         "active": "/api/mission-control/sessions",
+        "admin": [
+          "/api/nodes/n",
+          "/api/users",
+          "/api/users/u",
+          "/api/invitations",
+          "/api/tokens",
+          "/api/tokens/t",
+          "/api/retention",
+        ],
         "agentProviders": [
           "/api/agent-providers",
           "/api/agent-providers/a%2Fb",
@@ -35,7 +47,11 @@ describe('routes', () => {
           "/api/auth/login",
           "/api/auth/logout",
           "/api/auth/me",
+          "/api/auth/password",
+          "/api/auth/sessions",
+          "/api/auth/sessions/s",
         ],
+        "export": "/api/mission-control/audit/export?format=csv",
         "inject": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/inject",
         "input": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/terminal/input",
         "kill": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/kill",
@@ -44,6 +60,7 @@ describe('routes', () => {
         "messages": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/messages?limit=100&before=7",
         "nodes": "/api/nodes",
         "resize": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/terminal/resize",
+        "search": "/api/search?q=two+words&limit=20",
         "session": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000",
         "sessions": "/api/mission-control/sessions?all=true&status=running",
         "stream": "/api/mission-control/stream?sessions=*&nodes=1&terminals=A,B:0&cursor=12:4",
@@ -56,7 +73,7 @@ describe('routes', () => {
   });
 
   it('of the page are read back as they were built', () => {
-    for (const where of [{ name: 'grid' }, { name: 'session', id: 'a/b c' }, { name: 'settings' }] as const) {
+    for (const where of [{ name: 'grid' }, { name: 'session', id: 'a/b c' }, { name: 'settings' }, { name: 'settings', section: 'nodes' }, { name: 'session', id: 'a', seq: 12 }] as const) {
       expect(page.parse(page.href(where))).toEqual(where);
     }
     expect(page.parse('/mission-control')).toEqual({ name: 'grid' });

@@ -45,6 +45,21 @@ export const api = {
   agentProviders: (): string => '/api/agent-providers',
   agentProvider: (id: string): string => `/api/agent-providers/${encodeURIComponent(id)}`,
   agentProviderTest: (): string => '/api/agent-providers/test',
+  auditExport: (query: { format: 'jsonl' | 'csv' }): string =>
+    withQuery(`${MC}/audit/export`, query),
+  search: (query: { q: string; limit?: number }): string => withQuery('/api/search', query),
+  node: (id: string): string => `/api/nodes/${encodeURIComponent(id)}`,
+  users: (): string => '/api/users',
+  user: (id: string): string => `/api/users/${encodeURIComponent(id)}`,
+  invitations: (): string => '/api/invitations',
+  invitation: (id: string): string => `/api/invitations/${encodeURIComponent(id)}`,
+  acceptInvitation: (): string => '/api/invitations/accept',
+  tokens: (): string => '/api/tokens',
+  token: (id: string): string => `/api/tokens/${encodeURIComponent(id)}`,
+  password: (): string => '/api/auth/password',
+  signIns: (): string => '/api/auth/sessions',
+  signIn: (id: string): string => `/api/auth/sessions/${encodeURIComponent(id)}`,
+  retention: (): string => '/api/retention',
   stream: (query: { cursor: string | null; terminals: readonly TerminalWish[] }): string =>
     withQuery(`${MC}/stream`, {
       sessions: '*',
@@ -57,7 +72,7 @@ export const api = {
 const BASE = '/mission-control/';
 
 /** What the address bar can say. */
-export type Page = { name: 'grid' } | { name: 'session'; id: string } | { name: 'settings' };
+export type Page = { name: 'grid' } | { name: 'session'; id: string; seq?: number } | { name: 'settings'; section?: string };
 
 export const page = {
   href: (where: Page): string => {
@@ -65,14 +80,17 @@ export const page = {
       case 'grid':
         return BASE;
       case 'session':
-        return `${BASE}sessions/${encodeURIComponent(where.id)}`;
+        return `${BASE}sessions/${encodeURIComponent(where.id)}${where.seq === undefined ? '' : `/${where.seq}`}`;
       case 'settings':
-        return `${BASE}settings`;
+        return `${BASE}settings${where.section === undefined ? '' : `/${encodeURIComponent(where.section)}`}`;
     }
   },
   parse: (path: string): Page => {
-    if (/^\/mission-control\/settings\/?$/.test(path)) return { name: 'settings' };
-    const id = /^\/mission-control\/sessions\/([^/]+)\/?$/.exec(path)?.[1];
-    return id === undefined ? { name: 'grid' } : { name: 'session', id: decodeURIComponent(id) };
+    const settings = /^\/mission-control\/settings(?:\/([a-z-]+))?\/?$/.exec(path);
+    if (settings !== null) return settings[1] === undefined ? { name: 'settings' } : { name: 'settings', section: settings[1] };
+    const found = /^\/mission-control\/sessions\/([^/]+)(?:\/(\d+))?\/?$/.exec(path);
+    if (found?.[1] === undefined) return { name: 'grid' };
+    const id = decodeURIComponent(found[1]);
+    return found[2] === undefined ? { name: 'session', id } : { name: 'session', id, seq: Number(found[2]) };
   },
 };

@@ -7,7 +7,7 @@ import type {
   AgentProvider,
   AgentProviderInput,
   AnswerRequest,
-  AuditRow,
+  AuditPage,
   ConnectionTest,
   InjectReply,
   InjectRequest,
@@ -25,6 +25,9 @@ import type {
 const CALL_DEADLINE_MS = 30_000;
 /** Ending a whole fleet takes a grace period per session. */
 const KILL_ALL_DEADLINE_MS = 120_000;
+
+/** A whole audit log may be long. */
+const EXPORT_DEADLINE_MS = 300_000;
 
 /** Largest page of messages that the hub gives. */
 export const MESSAGES_LIMIT_MAX = 500;
@@ -114,7 +117,7 @@ export class HubClient {
   saveLayout = (layout: Json, rev: number, keepalive: boolean): Promise<LayoutReply> =>
     this.#json(api.layout(), { method: 'PUT', body: { layout, rev }, keepalive });
 
-  audit = (query: Parameters<typeof api.audit>[0]): Promise<{ entries: AuditRow[]; hasMore: boolean }> =>
+  audit = (query: Parameters<typeof api.audit>[0]): Promise<AuditPage> =>
     this.#json(api.audit(query));
   nodes = async (): Promise<NodeInfo[]> => (await this.#json<{ nodes: NodeInfo[] }>(api.nodes())).nodes;
 
@@ -128,6 +131,14 @@ export class HubClient {
   /** Has the node try it: one that is kept (`id`) with what is given, or a new one. */
   testAgentProvider = (body: Partial<AgentProviderInput> & { id?: string }): Promise<ConnectionTest> =>
     this.#json(api.agentProviderTest(), { method: 'POST', body });
+
+  /** Any route whose answer is JSON: for what has a file of its own (`admin.ts`). */
+  get = <T>(path: string): Promise<T> => this.#json<T>(path);
+  write = <T>(method: 'POST' | 'PUT' | 'PATCH', path: string, body: unknown): Promise<T> => this.#json<T>(path, { method, body });
+  /** A write whose answer holds nothing that we need. */
+  tell = (method: 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<void> =>
+    this.#send(path, body === undefined ? { method } : { method, body });
+  text = (path: string): Promise<string> => this.#call(path, { deadlineMs: EXPORT_DEADLINE_MS });
 
   async #send(path: string, options: CallOptions = {}): Promise<void> {
     await this.#call(path, options);

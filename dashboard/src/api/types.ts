@@ -205,6 +205,15 @@ export interface AuditRow {
   detail?: string;
   requestId?: string;
   metadata: Metadata;
+  /** Hash of the row and the one before it, in hexadecimal; absent at hubs that do not tell. */
+  hash?: string;
+}
+
+export interface AuditPage {
+  entries: AuditRow[];
+  hasMore: boolean;
+  /** Up to this row the hub has recomputed the chain, and it holds. */
+  verifiedTo?: number;
 }
 
 export interface Me {

@@ -95,6 +95,11 @@ export class Fleet {
     this.nodes.set(node.node, node);
   }
 
+  /** A node that was revoked is not shown any more, unless it speaks again. */
+  forgetNode(node: string): void {
+    this.nodes.delete(node);
+  }
+
   learnNodes(nodes: readonly NodeInfo[]): void {
     for (const node of nodes) this.nodes.set(node.node, node);
   }
@@ -159,6 +164,9 @@ function shape(session: Session): string {
     session.agentType,
     session.profile,
     session.attention?.kind,
+    session.attention?.since,
+    session.attention?.request?.requestId,
+    session.turn,
     session.stale,
   ].join('\u0000');
 }

@@ -8,6 +8,11 @@ import type { Json } from '../api/types.ts';
 
 export type PanelView = 'conversation' | 'terminal';
 
+export type RosterSide = 'left' | 'right';
+/** What the roster is grouped by. */
+export type Grouping = 'host' | 'status' | 'provider' | 'mission';
+export const GROUPINGS: readonly Grouping[] = ['host', 'status', 'provider', 'mission'];
+
 export interface PanelSpec {
   id: string;
   view: PanelView;
@@ -20,16 +25,33 @@ export interface Layout {
   /** Ids of roster branches that are folded. */
   folded: string[];
   isRosterOpen: boolean;
+  rosterSide: RosterSide;
+  /** In CSS pixels. */
+  rosterWidth: number;
+  grouping: Grouping;
 }
 
 /** As many terminals as the hub streams over one connection; more panels than this are no overview either. */
 export const PANELS_MAX = 32;
 export const COLUMNS_MAX = 6;
+export const ROSTER_WIDTH = { min: 220, usual: 304, max: 640 } as const;
 const FOLDED_MAX = 500;
 const SAVE_AFTER_MS = 600;
 const VERSION = 1;
 
-const EMPTY: Layout = { panels: [], columns: 0, folded: [], isRosterOpen: true };
+export const EMPTY_LAYOUT: Layout = {
+  panels: [],
+  columns: 0,
+  folded: [],
+  isRosterOpen: true,
+  rosterSide: 'left',
+  rosterWidth: ROSTER_WIDTH.usual,
+  grouping: 'host',
+};
+
+export function fitRosterWidth(width: number): number {
+  return Number.isFinite(width) ? Math.round(Math.max(ROSTER_WIDTH.min, Math.min(ROSTER_WIDTH.max, width))) : ROSTER_WIDTH.usual;
+}
 
 /** Reads what the server kept. Null if it kept nothing that can be used. */
 export function parseLayout(json: Json): Layout | null {
@@ -48,11 +70,14 @@ export function parseLayout(json: Json): Layout | null {
     columns: typeof columns === 'number' && Number.isInteger(columns) && columns >= 0 && columns <= COLUMNS_MAX ? columns : 0,
     folded: folded.filter((id): id is string => typeof id === 'string').slice(0, FOLDED_MAX),
     isRosterOpen: json['isRosterOpen'] !== false,
+    rosterSide: json['rosterSide'] === 'right' ? 'right' : 'left',
+    rosterWidth: typeof json['rosterWidth'] === 'number' ? fitRosterWidth(json['rosterWidth']) : ROSTER_WIDTH.usual,
+    grouping: GROUPINGS.find((each) => each === json['grouping']) ?? 'host',
   };
 }
 
 export class LayoutStore {
-  layout = $state.raw<Layout>(EMPTY);
+  layout = $state.raw<Layout>(EMPTY_LAYOUT);
   /** True once the server was asked. */
   isLoaded = $state(false);
   /** True where this user has never had a layout. */
@@ -75,7 +100,7 @@ export class LayoutStore {
       this.#rev = reply.rev;
       const kept = parseLayout(reply.layout);
       this.isFirstVisit = kept === null;
-      this.layout = kept ?? EMPTY;
+      this.layout = kept ?? EMPTY_LAYOUT;
     } catch (error) {
       this.#onError(error);
     }
@@ -124,6 +149,18 @@ export class LayoutStore {
     this.#change({ isRosterOpen });
   }
 
+  setRosterSide(rosterSide: RosterSide): void {
+    this.#change({ rosterSide });
+  }
+
+  setRosterWidth(width: number): void {
+    this.#change({ rosterWidth: fitRosterWidth(width) });
+  }
+
+  setGrouping(grouping: Grouping): void {
+    this.#change({ grouping });
+  }
+
   setFolded(id: string, isFolded: boolean): void {
     const others = this.layout.folded.filter((f) => f !== id);
     this.#change({ folded: isFolded ? [...others, id].slice(-FOLDED_MAX) : others });
@@ -163,8 +200,8 @@ export class LayoutStore {
   }
 
   async #put(keepalive: boolean): Promise<void> {
-    const { panels, columns, folded, isRosterOpen } = this.layout;
-    const json: Json = { v: VERSION, panels: panels.map(({ id, view }) => ({ id, view })), columns, folded, isRosterOpen };
+    const { panels, ...rest } = this.layout;
+    const json: Json = { v: VERSION, panels: panels.map(({ id, view }) => ({ id, view })), ...rest };
     try {
       this.#rev = (await this.#client.saveLayout(json, this.#rev, keepalive)).rev;
     } catch (error) {

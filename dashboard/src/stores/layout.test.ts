@@ -1,23 +1,24 @@
 import { describe, expect, it, vi } from 'vitest';
 import { HubClient } from '../api/client.ts';
 import type { Json } from '../api/types.ts';
-import { LayoutStore, parseLayout, PANELS_MAX } from './layout.svelte.ts';
+import { EMPTY_LAYOUT, LayoutStore, parseLayout, PANELS_MAX, ROSTER_WIDTH } from './layout.svelte.ts';
 
 describe('a kept layout', () => {
   it('is read back as it was written', () => {
-    const json = { v: 1, panels: [{ id: 'A', view: 'terminal' }], columns: 3, folded: ['n'], isRosterOpen: false };
-    expect(parseLayout(json)).toEqual({
+    const layout = {
       panels: [{ id: 'A', view: 'terminal' }], columns: 3, folded: ['n'], isRosterOpen: false,
-    });
+      rosterSide: 'right', rosterWidth: 400, grouping: 'status',
+    };
+    expect(parseLayout({ v: 1, ...layout })).toEqual(layout);
   });
 
   it('yields something usable whatever it holds', () => {
     expect(parseLayout(null)).toBeNull();
     expect(parseLayout('x')).toBeNull();
     expect(parseLayout([1])).toBeNull();
-    const odd: Json = { panels: [{ id: 'A' }, { id: 'A' }, { id: 7 }, null, 'x', { id: '' }], columns: 99, folded: [1, 'f'] };
+    const odd: Json = { panels: [{ id: 'A' }, { id: 'A' }, { id: 7 }, null, 'x', { id: '' }], columns: 99, folded: [1, 'f'], rosterSide: 'top', rosterWidth: 9e9, grouping: 7 };
     expect(parseLayout(odd)).toEqual({
-      panels: [{ id: 'A', view: 'conversation' }], columns: 0, folded: ['f'], isRosterOpen: true,
+      ...EMPTY_LAYOUT, panels: [{ id: 'A', view: 'conversation' }], folded: ['f'], rosterWidth: ROSTER_WIDTH.max,
     });
     const many = { panels: Array.from({ length: 500 }, (_, i) => ({ id: `s${i}` })) };
     expect(parseLayout(many)?.panels).toHaveLength(PANELS_MAX);

@@ -3,12 +3,14 @@
 // Called by `App.svelte`; components get it with `getMission`.
 
 import { getContext, setContext } from 'svelte';
+import { Admin } from '../api/admin.ts';
 import { HubClient } from '../api/client.ts';
 import { ApiError } from '../api/errors.ts';
 import { HubStream, type Connection, type TerminalPiece } from '../api/stream.ts';
 import type { Session, SpawnRequest, StreamEvent } from '../api/types.ts';
 import { api } from '../routes.ts';
 import { AccountStore } from './account.svelte.ts';
+import { Activities } from './activity.svelte.ts';
 import { AgentProviders } from './agent-providers.svelte.ts';
 import { Actions } from './actions.ts';
 import { Answers } from './answers.svelte.ts';
@@ -16,9 +18,12 @@ import { Clock } from './clock.svelte.ts';
 import { Confirm } from './confirm.svelte.ts';
 import { Conversation } from './conversation.svelte.ts';
 import { Fleet } from './fleet.svelte.ts';
+import { Inbox } from './inbox.svelte.ts';
+import { Notify } from './notify.svelte.ts';
 import { LayoutStore, PANELS_MAX, type PanelView } from './layout.svelte.ts';
 import { isEnded } from './status.ts';
 import { Router } from './router.svelte.ts';
+import { Shortcuts } from './shortcuts.svelte.ts';
 import { Sends } from './sends.svelte.ts';
 import { ThemeStore } from './theme.svelte.ts';
 import { Toasts } from './toasts.svelte.ts';
@@ -41,7 +46,12 @@ export class Mission {
   readonly clock = new Clock();
   readonly theme = new ThemeStore();
   readonly router = new Router();
+  readonly activities = new Activities();
+  readonly inbox = new Inbox();
+  readonly notify = new Notify();
+  readonly shortcuts = new Shortcuts();
   readonly client: HubClient;
+  readonly admin: Admin;
   readonly account: AccountStore;
   readonly fleet: Fleet;
   readonly layout: LayoutStore;
@@ -57,6 +67,7 @@ export class Mission {
 
   constructor() {
     this.client = new HubClient({ onSignedOut: () => this.#onSignedOut() });
+    this.admin = new Admin(this.client);
     this.account = new AccountStore(this.client);
     this.fleet = new Fleet((id) => this.#conversations.get(id)?.conversation.onEnded());
     this.layout = new LayoutStore(this.client, (error) => this.toasts.error('Your layout could not be kept', error));
@@ -76,7 +87,10 @@ export class Mission {
   /** Begins: who is signed in, and if somebody is, everything else. */
   async start(): Promise<void> {
     addEventListener('online', () => this.#stream.hurry());
-    addEventListener('pagehide', () => this.layout.saveNow());
+    addEventListener('pagehide', () => {
+      this.layout.saveNow();
+      this.activities.keep();
+    });
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'visible') this.#stream.hurry();
       else this.layout.saveNow();
@@ -132,7 +146,10 @@ export class Mission {
   /** Opens a panel for a session, if there is room, and shows the panels. */
   openPanel(id: string, view: PanelView): void {
     if (this.router.page.name === 'settings') this.router.go({ name: 'grid' });
-    if (this.layout.open(id, view)) return;
+    if (this.layout.open(id, view)) {
+      this.activities.see(id, this.fleet.get(id)?.lastSeq ?? 0);
+      return;
+    }
     this.toasts.show('info', `${PANELS_MAX} panels are open`, 'Close one to open another.');
   }
 
@@ -207,6 +224,8 @@ export class Mission {
         break;
       case 'message': {
         const message = event.data;
+        this.activities.onMessage(message);
+        this.inbox.onMessage(message);
         if (message.role === 'operator') this.sends.onMessage(message.sessionId, message.messageId);
         this.#conversations.get(message.sessionId)?.conversation.onMessage(message);
         break;
@@ -241,6 +260,7 @@ export class Mission {
 
   #onReady(): void {
     for (const id of this.fleet.onReady()) void this.#seekEnded(id);
+    this.activities.begin(this.fleet.active);
     if (this.layout.isFirstVisit && this.layout.layout.panels.length === 0) {
       this.layout.isFirstVisit = false;
       for (const session of this.fleet.active.slice(0, FIRST_PANELS)) {

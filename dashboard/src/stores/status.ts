@@ -31,6 +31,18 @@ export function taskLabel(session: Session): string | null {
   return session.missionId ?? null;
 }
 
+/** What somebody who looks over the fleet wants to know of a session first. */
+export type Group = 'needsYou' | 'working' | 'idle' | 'done';
+export const GROUPS: readonly Group[] = ['needsYou', 'working', 'idle', 'done'];
+export const GROUP_WORDS: Record<Group, string> = { needsYou: 'Needs you', working: 'Working', idle: 'Idle', done: 'Done' };
+
+export function groupOf(session: Session): Group {
+  if (isEnded(session.status)) return 'done';
+  if (session.attention !== undefined) return 'needsYou';
+  if (session.status === 'spawning') return 'working';
+  return session.status === 'running' && session.turn !== 'idle' ? 'working' : 'idle';
+}
+
 const SOURCES: Record<string, string> = {
   operator: 'by an operator, confirmed by the node',
   runtime: 'told by the runtime itself',

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { AuditRow } from '../../api/types.ts';
-import { auditActions } from './entries.ts';
+import { auditActions, exportName } from './entries.ts';
 
 const row = (n: number, actionId: string, phase: 'intent' | 'outcome', result: string): AuditRow => ({
   n, actionId, phase, result, workspace: 'w', timestamp: '', action: 'kill', user: { name: 'Ada' }, metadata: {},
@@ -20,4 +20,8 @@ describe('audit actions', () => {
       ['a', 3, 'ok'],
     ]);
   });
+});
+
+it('an export is named so that it sorts, on any system', () => {
+  expect(exportName('csv', new Date('2026-01-02T03:04:05Z'))).toBe('audit-2026-01-02T03-04-05.csv');
 });

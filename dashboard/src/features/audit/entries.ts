@@ -45,3 +45,8 @@ export function resultTone(result: string): 'good' | 'bad' | 'warn' | 'neutral' 
       return 'neutral';
   }
 }
+
+/** The name of an exported file: sorts by time, and is one that every system takes. */
+export function exportName(format: 'jsonl' | 'csv', now: Date): string {
+  return `audit-${now.toISOString().slice(0, 19).replaceAll(':', '-')}.${format}`;
+}

@@ -4,8 +4,8 @@ import { makeNode, makeSession } from '../../stores/testing.ts';
 import { rosterRows, type RosterWish } from './tree.ts';
 
 const show = (sessions: Session[], more: Partial<RosterWish> = {}): string[] =>
-  rosterRows({ sessions, nodes: [], folded: new Set(), filter: '', onlyNeeding: false, showEnded: true, ...more }).map(
-    (row) => `${'  '.repeat(row.depth - 1)}${row.kind === 'node' ? row.node : row.id}`,
+  rosterRows({ sessions, nodes: [], folded: new Set(), filter: '', onlyNeeding: false, showEnded: true, by: 'host', ...more }).map(
+    (row) => `${'  '.repeat(row.depth - 1)}${row.kind === 'node' ? row.node : row.kind === 'group' ? `${row.label} ${row.count}` : row.id}`,
   );
 
 describe('the roster', () => {
@@ -50,5 +50,22 @@ describe('the roster', () => {
       makeSession('W', { parentSessionId: 'X' }),
     ];
     expect(show(circle).map((row) => row.trim()).sort()).toEqual(['W', 'X', 'Y', 'Z', 'node-1']);
+  });
+
+  it('groups by who needs whom, with the most urgent first and everybody once', () => {
+    const more = [...fleet, makeSession('I', { status: 'waiting' }), makeSession('T', { turn: 'idle' })];
+    expect(show(more, { by: 'status' })).toEqual(['Needs you 1', '  O', 'Working 3', '  C', '  A', '  P', 'Idle 2', '  I', '  T', 'Done 1', '  G']);
+  });
+
+  it('groups by provider, each session under its own, and by mission, with what a session has started', () => {
+    const mixed = [makeSession('L', { provider: 'acp', missionId: 'moon' }), makeSession('K', { provider: 'docker', parentSessionId: 'L' }), makeSession('Z')];
+    expect(show(mixed, { by: 'provider' })).toEqual(['acp 1', '  L', 'docker 1', '  K', 'pty 1', '  Z']);
+    expect(show(mixed, { by: 'mission' })).toEqual(['Mission moon 1', '  L', '    K', 'No mission 1', '  Z']);
+    expect(show(mixed, { by: 'mission', folded: new Set(['mission:moon']), filter: '' })).toEqual(['Mission moon 1', 'No mission 1', '  Z']);
+  });
+
+  it('tells each row its place among its siblings', () => {
+    const rows = rosterRows({ sessions: fleet, nodes: [], folded: new Set(), filter: '', onlyNeeding: false, showEnded: true, by: 'host' });
+    expect(rows.map((row) => `${row.position}/${row.siblings}`)).toEqual(['1/2', '1/2', '2/2', '1/1', '1/1', '2/2', '1/1']);
   });
 });
