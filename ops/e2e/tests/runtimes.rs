@@ -163,6 +163,8 @@ async fn all_of_it_in_one_page(stack: &Stack, fleet: &Fleet, gateway: &OpenClaw)
     let runtimes = json!({"node": fleet.node, "gatewayUrl": gateway.url(), "gatewayToken": gateway.token()});
     let mut browser = tokio::process::Command::new("npx");
     browser.args(["vitest", "run", "--config", "e2e/vitest.config.ts", "--mode", "runtimes"]).current_dir(page);
+    // A second try would meet what the first one left.
+    browser.env("MOSAIC_BROWSER_RETRIES", "0");
     browser.env("MOSAIC_RUNTIMES", runtimes.to_string()).env("MOSAIC_URL", stack.url().unwrap()).kill_on_drop(true);
     for role in ["admin", "operator", "observer"] {
         for part in ["email", "password"] {

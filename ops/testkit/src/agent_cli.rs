@@ -61,8 +61,11 @@ pub fn codex_home(home: &Path, model: &str, policy: &str, sandbox: &str) -> anyh
 /// Files cannot be written.
 pub fn claude_home(home: &Path, model: &str, allowed: &[&str]) -> anyhow::Result<AgentHome> {
     let work = work_in(home)?;
-    let settings = json!({"permissions": {"defaultMode": "default", "allow": allowed}});
-    std::fs::write(home.join("settings.json"), settings.to_string())?;
+    // Settings that name a mode make it ask at a terminal whether that is to be another one (seen with 2.1.330).
+    if !allowed.is_empty() {
+        let settings = json!({"permissions": {"defaultMode": "default", "allow": allowed}});
+        std::fs::write(home.join("settings.json"), settings.to_string())?;
+    }
     let trusted = json!({"hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true});
     let state = json!({
         "hasCompletedOnboarding": true, "theme": "dark",
