@@ -87,19 +87,19 @@ async fn the_disk_gets_its_space_back() {
     let config = StoreConfig { memtable_bytes: 1024 * 1024, ..StoreConfig::new(StoreLocation::Embedded(path.clone())) };
     let store = Store::open(&config).await.unwrap().store;
     let id = SessionId::new(S1).unwrap();
-    fill(&store, 1..=4_000).await;
+    fill(&store, 1..=10_000).await;
     let full = bytes(&path);
-    while store.forget_messages(&id, at(3_601)).await.unwrap() > 0 {}
+    while store.forget_messages(&id, at(9_001)).await.unwrap() > 0 {}
     // As long as something is written, what is gone is compacted away.
-    let (mut next, mut least) = (4_001, u64::MAX);
+    let (mut next, mut least) = (10_001, u64::MAX);
     let until = tokio::time::Instant::now() + Duration::from_secs(60);
     while least > full / 2 && tokio::time::Instant::now() < until {
         fill(&store, next..=next + 249).await;
         next += 250;
         least = least.min(bytes(&path));
     }
-    let written = next - 4_001;
-    println!("{full} bytes with 4,000 messages, {least} after 3,600 were forgotten and {written} more came");
+    let written = next - 10_001;
+    println!("{full} bytes with 10,000 messages, {least} after 9,000 were forgotten and {written} more came");
     assert!(least <= full / 2, "{full} bytes before, {least} after");
     store.close().await.unwrap();
 }

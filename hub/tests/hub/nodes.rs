@@ -69,7 +69,12 @@ async fn a_node_is_let_in_once_and_cut_off_within_seconds_and_stays_out() {
     assert_eq!(stale().await, Some(true), "at once, and not when it has been silent for long");
     stack.nats.restart().unwrap();
     assert!(Bus::connect(&url, &creds, "n9").await.is_err(), "it comes back to a server that was started again");
-    assert_eq!(delete(&admin, "/api/nodes/n9").await.0, 404);
+    wait_until("the hub is back on the bus, and knows no such node", WAIT, async || {
+        let found = delete(&admin, "/api/nodes/n9").await.0;
+        if found == 404 { Ok(()) } else { Err(found) }
+    })
+    .await
+    .unwrap();
     assert_eq!(delete(&admin, "/api/nodes/reader").await.0, 404, "a reader is no node");
 
     // Let in anew it has other credentials.
