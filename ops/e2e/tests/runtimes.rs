@@ -43,7 +43,7 @@ fn careful_codex(home: &Path, model: &str) -> String {
 /// Claude Code in a terminal, which asks before each command.
 fn claude(home: &Path, model: &str) -> String {
     let program = agent_cli("claude").unwrap();
-    let set_up = claude_home(home, model, &[]).unwrap();
+    let set_up = claude_home(home, model, None).unwrap();
     format!(
         "[[profile]]\nname = \"claude\"\nagent_type = \"claude\"\ncwd = {:?}\n\
          command = [{program:?}, \"--permission-mode\", \"default\"]\nenv = {}\n",

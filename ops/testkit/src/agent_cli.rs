@@ -56,13 +56,14 @@ pub fn codex_home(home: &Path, model: &str, policy: &str, sandbox: &str) -> anyh
 }
 
 /// A home for Claude Code, with the tools that it may use without asking (such as `Bash`), and the URL of the model.
+/// With `None` it has no settings of its own: at a terminal it asks whether a mode that they name is to be another one
+/// (seen with 2.1.330); without them its ACP adapter asks for no leave.
 ///
 /// # Errors
 /// Files cannot be written.
-pub fn claude_home(home: &Path, model: &str, allowed: &[&str]) -> anyhow::Result<AgentHome> {
+pub fn claude_home(home: &Path, model: &str, allowed: Option<&[&str]>) -> anyhow::Result<AgentHome> {
     let work = work_in(home)?;
-    // Settings that name a mode make it ask at a terminal whether that is to be another one (seen with 2.1.330).
-    if !allowed.is_empty() {
+    if let Some(allowed) = allowed {
         let settings = json!({"permissions": {"defaultMode": "default", "allow": allowed}});
         std::fs::write(home.join("settings.json"), settings.to_string())?;
     }

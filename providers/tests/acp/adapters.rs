@@ -38,7 +38,7 @@ impl Cli {
             Cli::Claude | Cli::CarefulClaude => {
                 let allowed: &[&str] = if self == Cli::Claude { &["Bash"] } else { &[] };
                 // It offers to skip all questions, and as root does not start then.
-                ("claude-agent-acp", claude_home(home, model, allowed), Some(("IS_SANDBOX", "1")))
+                ("claude-agent-acp", claude_home(home, model, Some(allowed)), Some(("IS_SANDBOX", "1")))
             }
         };
         let set_up = set_up.unwrap();
