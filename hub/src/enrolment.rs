@@ -133,7 +133,7 @@ impl Enrolment {
         let dir = self.nats.identity.clone().ok_or(EnrolmentError::Off)?;
         let this = Arc::clone(self);
         let task = self.tasks.spawn(async move {
-            let intent = this.audit.intend(deed("enrolNode", asker, &node)).await?;
+            let intent = this.audit.intend(deed("enrolNode", &asker, &node)).await?;
             let (workspace, nats) = (this.workspace.clone(), Arc::clone(&this.nats));
             let made = blocking(move || {
                 let token = Identity::open(&dir)?.enrol(&workspace, &node, nats.told_to_nodes(), nats.ca_text()?)?;
@@ -156,7 +156,7 @@ impl Enrolment {
         let dir = self.nats.identity.clone().ok_or(EnrolmentError::Off)?;
         let this = Arc::clone(self);
         let task = self.tasks.spawn(async move {
-            let intent = this.audit.intend(deed("revokeNode", asker, &node)).await?;
+            let intent = this.audit.intend(deed("revokeNode", &asker, &node)).await?;
             let done = this.shut_out(dir, &node).await;
             this.conclude("revokeNode", intent, &done).await;
             done
@@ -270,16 +270,8 @@ impl Enrolment {
     }
 }
 
-fn deed(action: &'static str, asker: Asker, node: &NodeId) -> Deed {
-    Deed {
-        action,
-        user: asker.principal.actor(),
-        session_id: None,
-        node: Some(node.clone()),
-        content: None,
-        request_id: asker.request_id,
-        metadata: bus_schema::Metadata::new(),
-    }
+fn deed(action: &'static str, asker: &Asker, node: &NodeId) -> Deed {
+    Deed { node: Some(node.clone()), ..Deed::by(asker, action) }
 }
 
 /// Files and their lock: for a thread that may wait.
