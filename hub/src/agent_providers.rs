@@ -50,7 +50,7 @@ pub struct AgentProviders {
     live: Arc<Live>,
     audit: Arc<Audit>,
     actions: Arc<Actions>,
-    keys: SecretKeys,
+    keys: Arc<SecretKeys>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     changed: Notify,
@@ -72,7 +72,7 @@ pub struct Parts {
     /// The way to nodes.
     pub actions: Arc<Actions>,
     /// The keys that seal.
-    pub keys: SecretKeys,
+    pub keys: Arc<SecretKeys>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Owns what outlives its request.

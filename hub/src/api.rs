@@ -29,6 +29,7 @@ mod sse;
 mod terminal;
 mod tokens;
 mod users;
+mod workspaces;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -64,8 +65,9 @@ use crate::metrics::{Answer, Metrics};
 use crate::policy::{Access, Role};
 use crate::retention::Retention;
 use error::ApiError;
+pub use workspaces::{Workspaces, router};
 
-/// Everything that handlers need.
+/// Everything that handlers need, in one workspace.
 pub struct App {
     /// The bus.
     pub bus: Bus,
@@ -80,7 +82,7 @@ pub struct App {
     /// Who is who.
     pub authn: Arc<Authn>,
     /// Services that people sign in with.
-    pub oidc: Oidc,
+    pub oidc: Arc<Oidc>,
     /// How much anybody may ask for.
     pub limits: Arc<Limits>,
     /// Scheme and host of the hub as browsers see it.
@@ -103,6 +105,8 @@ pub struct App {
     pub tasks: TaskTracker,
     /// True once the people of the configuration are there.
     pub people: watch::Receiver<bool>,
+    /// All workspaces of the hub, this one among them.
+    pub workspaces: Arc<Workspaces>,
 }
 
 impl App {
@@ -285,8 +289,8 @@ fn operation_id(method: &str, path: &str) -> String {
     words.fold(method.to_owned(), |id, word| id + &capital(word))
 }
 
-/// The whole server.
-pub fn router(app: Shared) -> Router {
+/// The whole server of one workspace.
+fn router_of(app: Shared) -> Router {
     let mut router = Router::new();
     for route in table() {
         let guard = from_fn_with_state((Arc::clone(&app), route.access), guard);

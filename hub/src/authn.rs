@@ -235,14 +235,44 @@ impl AuthnError {
     }
 }
 
-/// Signs people in and recognises them.
+/// Signs people in and recognises them, in one of the workspaces of the hub.
 pub struct Authn {
+    workspace: WorkspaceId,
+    common: Common,
+    cache: Mutex<Cache>,
+}
+
+/// What signing in has in common in all workspaces.
+#[derive(Clone)]
+pub struct Common {
     store: Store,
     journal: Arc<Journal>,
-    workspace: WorkspaceId,
     limits: Arc<Limits>,
-    passwords: Passwords,
-    cache: Mutex<Cache>,
+    passwords: Arc<Passwords>,
+    served: Arc<[WorkspaceId]>,
+}
+
+impl Common {
+    /// For the workspaces that the hub serves.
+    ///
+    /// # Errors
+    /// [`AuthnError::Hash`].
+    pub fn new(
+        store: Store,
+        journal: Arc<Journal>,
+        limits: Arc<Limits>,
+        served: Vec<WorkspaceId>,
+    ) -> Result<Self, AuthnError> {
+        Ok(Self { store, journal, limits, passwords: Passwords::new()?.into(), served: served.into() })
+    }
+}
+
+impl std::ops::Deref for Authn {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
 }
 
 #[derive(Default)]
@@ -253,16 +283,30 @@ struct Cache {
 
 impl Authn {
     /// For one workspace.
+    pub fn new(common: Common, workspace: WorkspaceId) -> Self {
+        Self { common, workspace, cache: Mutex::default() }
+    }
+
+    /// The workspaces of this hub that somebody who shows this may ask for; none if it is nobody.
     ///
     /// # Errors
-    /// [`AuthnError::Hash`].
-    pub fn new(
-        store: Store,
-        journal: Arc<Journal>,
-        workspace: WorkspaceId,
-        limits: Arc<Limits>,
-    ) -> Result<Self, AuthnError> {
-        Ok(Self { store, journal, workspace, limits, passwords: Passwords::new()?, cache: Mutex::default() })
+    /// [`AuthnError`] if something is away.
+    pub async fn workspaces_of(&self, shown: Shown<'_>) -> Result<Vec<WorkspaceId>, AuthnError> {
+        let mut all = match shown {
+            Shown::Cookie(value) => match self.store.sign_in(&hash_of(value)).await? {
+                Some((sign_in, _)) => {
+                    let memberships = self.store.memberships(&sign_in.user).await?;
+                    memberships.into_iter().filter(|m| !m.disabled).map(|m| m.workspace).collect()
+                }
+                None => vec![],
+            },
+            Shown::Bearer(value) => {
+                let token = self.store.api_token(&hash_of(value)).await?;
+                token.into_iter().map(|token| token.workspace).collect()
+            }
+        };
+        all.retain(|workspace| self.served.contains(workspace));
+        Ok(all)
     }
 
     /// Who shows this; none if nobody, or not any more.
@@ -331,13 +375,31 @@ impl Authn {
 
     async fn principal(&self, user: User, via: Via) -> Result<Principal, AuthnError> {
         let memberships = self.store.memberships(&user.id).await?;
-        let here = memberships.iter().find(|m| m.workspace == self.workspace);
+        Self::principal_in(&self.workspace, memberships, user, via)
+    }
+
+    fn principal_in(
+        workspace: &WorkspaceId,
+        memberships: Vec<Membership>,
+        user: User,
+        via: Via,
+    ) -> Result<Principal, AuthnError> {
+        let here = memberships.iter().find(|m| m.workspace == *workspace);
         let role = here.and_then(|m| Role::parse(&m.role)).ok_or_else(|| AuthnError::NoRole(user.email.clone()))?;
         if here.is_some_and(|m| m.disabled) {
             return Err(AuthnError::Disabled(user.email));
         }
-        let workspace = self.workspace.clone();
+        let workspace = workspace.clone();
         Ok(Principal { user: user.id, name: user.name, email: user.email, workspace, role, memberships, via })
+    }
+
+    /// Somebody who signs in, in this workspace, or else in the first of the hub's where they have a role.
+    async fn principal_anywhere(&self, user: User, via: Via) -> Result<Principal, AuthnError> {
+        let memberships = self.store.memberships(&user.id).await?;
+        let is_let_in = |w: &&WorkspaceId| memberships.iter().any(|m| m.workspace == **w && !m.disabled);
+        let workspace = Some(&self.workspace).filter(is_let_in).or_else(|| self.served.iter().find(is_let_in));
+        let workspace = workspace.unwrap_or(&self.workspace).clone();
+        Self::principal_in(&workspace, memberships, user, via)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The hub's only NATS client: two connections, one in the workspace's account and one in the hub's own; and a short
-//! one in the system account when an account has changed.
+//! The hub's only NATS client: a connection in the account of each workspace and one in the hub's own; and a short one
+//! in the system account when an account has changed.
 //!
 //! Laws:
 //! 1. Every call has a deadline, and answers [`BusError::Away`] at once while there is no connection: async-nats
@@ -111,22 +111,43 @@ pub enum BusError {
     },
 }
 
+/// The connection in the hub's own account, which all workspaces share.
+#[derive(Clone)]
+pub struct OwnAccount(jetstream::Context);
+
+impl OwnAccount {
+    /// Connects, now and for ever, as [`Bus::connect`] does.
+    ///
+    /// # Errors
+    /// [`BusError::Credentials`] only.
+    pub async fn connect(config: &NatsConfig, metrics: &Metrics) -> Result<Self, BusError> {
+        let inbox = bus_schema::inbox_prefix("journal");
+        Ok(Self(context(client(config, &config.journal_creds, "journal", &inbox, metrics).await?)))
+    }
+}
+
+fn context(client: async_nats::Client) -> jetstream::Context {
+    jetstream::ContextBuilder::new().timeout(API_DEADLINE).ack_timeout(API_DEADLINE).build(client)
+}
+
 impl Bus {
     /// Connects, now and for ever: while the server is away it is tried again, and calls answer [`BusError::Away`].
     ///
     /// # Errors
     /// [`BusError::Credentials`] only.
-    pub async fn connect(config: &NatsConfig, workspace: WorkspaceId, metrics: &Metrics) -> Result<Self, BusError> {
+    pub async fn connect(
+        config: &NatsConfig,
+        workspace: WorkspaceId,
+        own: &OwnAccount,
+        metrics: &Metrics,
+    ) -> Result<Self, BusError> {
         let client = client(config, &config.creds, "workspace", &bus_schema::inbox_prefix("hub"), metrics).await?;
-        let journal = client_of(config, &config.journal_creds, "journal", metrics).await?;
         let signer = nkeys::KeyPair::from_seed(config.command_key.expose()).map_err(|e| BusError::Credentials {
             path: "command key".into(),
             source: std::io::Error::new(std::io::ErrorKind::InvalidData, e),
         })?;
-        let context =
-            |client| jetstream::ContextBuilder::new().timeout(API_DEADLINE).ack_timeout(API_DEADLINE).build(client);
         let limits = streams::Limits { messages: config.messages_max_bytes, terminal: config.terminal_max_bytes };
-        let (streams, journal) = (context(client.clone()), context(journal));
+        let (streams, journal) = (context(client.clone()), own.0.clone());
         let key_chain = bus_schema::KeySuccession::chain_text(&config.key_chain);
         let inner = Inner { workspace, client, streams, journal, signer, key_chain, limits };
         Ok(Self { inner: Arc::new(inner) })
@@ -230,15 +251,6 @@ async fn options(config: &NatsConfig, creds: &std::path::Path) -> Result<async_n
         Some(ca) => options.add_root_certificates(ca.clone()).require_tls(true),
         None => options,
     })
-}
-
-async fn client_of(
-    config: &NatsConfig,
-    creds: &std::path::Path,
-    name: &'static str,
-    metrics: &Metrics,
-) -> Result<async_nats::Client, BusError> {
-    client(config, creds, name, &bus_schema::inbox_prefix("journal"), metrics).await
 }
 
 async fn client(

@@ -26,6 +26,18 @@ struct File {
     limits: LimitsConfig,
     #[serde(default)]
     oidc: Vec<oidc::OidcTable>,
+    #[serde(default)]
+    workspaces: Vec<WorkspaceTable>,
+}
+
+/// A further workspace that the hub serves.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkspaceTable {
+    /// Its name.
+    name: String,
+    /// Credentials of the hub in its account.
+    creds: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -36,10 +48,11 @@ struct HubTable {
     listen: String,
     /// Where the hub keeps its store. `MOSAIC_HUB_DATA_DIR`.
     data_dir: PathBuf,
-    /// The workspace it serves. `MOSAIC_WORKSPACE`.
+    /// The workspace it serves, the first of them if there are more. `MOSAIC_WORKSPACE`.
     #[serde(default = "default_workspace")]
     workspace: String,
-    /// People to make if they are not there: a JSON list of `email`, `name`, `password`, `role`.
+    /// People to make if they are not there: a JSON list of `email`, `name`, `password`, `role`, and `workspace` where
+    /// it is not the first one.
     /// `MOSAIC_HUB_BOOTSTRAP_USERS`.
     bootstrap_users: Option<PathBuf>,
     /// Address of the hub as browsers see it, such as `https://mesh.example.org`. With https the cookie is for TLS
@@ -127,16 +140,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the hub keeps its files.
     pub data_dir: PathBuf,
-    /// The workspace it serves.
-    pub workspace: WorkspaceId,
+    /// The workspaces it serves, one at least: each with the bus as it is there.
+    pub workspaces: Vec<(WorkspaceId, std::sync::Arc<NatsConfig>)>,
     /// People to make if they are not there.
     pub bootstrap_users: Option<PathBuf>,
     /// The keys that seal what is kept secret.
     pub secret_key: PathBuf,
     /// HTTPS: certificate and key. In plain if absent.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// The bus.
-    pub nats: std::sync::Arc<NatsConfig>,
     /// The store.
     pub store: StoreConfig,
     /// Scheme and host of the hub as browsers see it.
@@ -150,7 +161,7 @@ pub struct Config {
 }
 
 /// Where the bus is and who the hub is there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NatsConfig {
     /// Address, or several with commas.
     pub url: String,
@@ -295,26 +306,47 @@ impl Config {
         }
         file.limits.check(&mut problems);
         let oidc = oidc::check(file.oidc, public_url.as_deref(), base, &mut problems);
+        let mut others: Vec<(WorkspaceId, PathBuf)> = vec![];
+        for table in file.workspaces {
+            let creds = base.join(table.creds);
+            if let Err(e) = std::fs::read(&creds) {
+                let path = creds.display();
+                problems.push(format!("workspaces.creds {path}: {e}; make it with `mosaic identity add-workspace`"));
+            }
+            match WorkspaceId::new(&table.name) {
+                Ok(name) if workspace.as_ref() == Ok(&name) || others.iter().any(|(other, _)| *other == name) => {
+                    problems.push(format!("workspaces: {name} is there twice"));
+                }
+                Ok(name) => others.push((name, creds)),
+                Err(e) => problems.push(format!("workspaces.name: {e}")),
+            }
+        }
         match (listen, workspace, command_key) {
             (Ok(listen), Ok(workspace), Ok(command_key)) if problems.is_empty() => Ok(Self {
                 listen,
                 data_dir,
-                workspace,
+                workspaces: {
+                    let nats = NatsConfig {
+                        public_url: file.nats.public_url.unwrap_or_else(|| url.clone()),
+                        url,
+                        creds,
+                        journal_creds,
+                        command_key,
+                        key_chain,
+                        ca,
+                        identity,
+                        messages_max_bytes: file.nats.messages_max_bytes,
+                        terminal_max_bytes: file.nats.terminal_max_bytes,
+                    };
+                    let others = others.into_iter();
+                    let others = others.map(|(name, creds)| (name, NatsConfig { creds, ..nats.clone() }.into()));
+                    let mut all: Vec<(WorkspaceId, std::sync::Arc<NatsConfig>)> = others.collect();
+                    all.insert(0, (workspace, nats.into()));
+                    all
+                },
                 bootstrap_users,
                 secret_key,
                 tls,
-                nats: std::sync::Arc::new(NatsConfig {
-                    public_url: file.nats.public_url.unwrap_or_else(|| url.clone()),
-                    url,
-                    creds,
-                    journal_creds,
-                    command_key,
-                    key_chain,
-                    ca,
-                    identity,
-                    messages_max_bytes: file.nats.messages_max_bytes,
-                    terminal_max_bytes: file.nats.terminal_max_bytes,
-                }),
                 store,
                 public_url,
                 trusted_proxies,
@@ -414,7 +446,7 @@ mod tests {
     #[test]
     fn little_is_needed_and_the_environment_stands_over_it() {
         let config = load(GOOD, &[]).unwrap();
-        assert_eq!((config.listen.port(), config.workspace.as_str()), (7420, "default"));
+        assert_eq!((config.listen.port(), config.workspaces[0].0.as_str()), (7420, "default"));
         assert!(config.data_dir.ends_with("d") && config.secret_key.ends_with("d/secret.key"));
         let config =
             load(GOOD, &[("MOSAIC_HUB_LISTEN", "[::1]:0"), ("MOSAIC_STORE_MEMTABLE_BYTES", "1048576")]).unwrap();

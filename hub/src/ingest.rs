@@ -94,7 +94,7 @@ impl Ingest {
     /// [`IngestError`]; run again, it goes on where the store is.
     pub async fn run(&self, stop: &CancellationToken) -> Result<(), IngestError> {
         let bounds = self.bus.bounds(self.stream).await?;
-        let cursor = self.store.cursor(self.stream.as_str()).await?;
+        let cursor = self.store.cursor(Some(self.bus.workspace()), self.stream.as_str()).await?;
         let position = plan::position(cursor.as_ref(), &bounds);
         let (consumer, delivered) = self.bus.consumer(self.spec, position + 1).await?;
         let unclean = self.unclean.load(Ordering::Acquire);
@@ -201,7 +201,12 @@ impl Ingest {
         while let Some((part, refused)) = work.pop() {
             let begun = std::time::Instant::now();
             let seq = part.iter().map(|m| m.seq).max().unwrap_or(0).max(position);
-            let cursor = Cursor { stream: self.stream.as_str().to_owned(), created: bounds.created.clone(), seq };
+            let cursor = Cursor {
+                workspace: Some(self.bus.workspace().clone()),
+                stream: self.stream.as_str().to_owned(),
+                created: bounds.created.clone(),
+                seq,
+            };
             match self.apply(part, refused.as_deref(), &cursor).await {
                 Ok(()) => {
                     position = seq;
@@ -236,13 +241,17 @@ impl Ingest {
         });
         let read: Vec<_> = read.collect();
         let claims = read.iter().filter_map(|(_, said)| said.as_ref().ok().and_then(Said::claim));
-        let owners = self.owners.claim(claims).await?;
+        let owners = self.owners.claim(self.bus.workspace(), claims).await?;
         let (mut to_messages, mut to_state) = (MessageBatch::default(), StateBatch::default());
         let mut parked = vec![];
         for (stored, said) in read {
             let said = said.and_then(|said| match said.claim().map(|(s, n)| (s, n, owners.get(s))) {
-                Some((session, node, Some(owner))) if owner != node => {
-                    Err(Unreadable::Foreign { session: session.clone(), owner: owner.clone(), node: node.clone() })
+                Some((session, _, Some(owner))) if owner.workspace != *self.bus.workspace() => {
+                    Err(Unreadable::Elsewhere(session.clone()))
+                }
+                Some((session, node, Some(owner))) if owner.node != *node => {
+                    let (session, owner) = (session.clone(), owner.node.clone());
+                    Err(Unreadable::Foreign { session, owner, node: node.clone() })
                 }
                 _ => Ok(said),
             });

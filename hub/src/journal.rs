@@ -265,6 +265,7 @@ impl Journal {
             let batch = reader.next_batch(BATCH).await?;
             if let Some(last) = batch.last() {
                 let cursor = Cursor {
+                    workspace: None,
                     stream: StreamName::Journal.as_str().into(),
                     created: bounds.created.clone(),
                     seq: last.seq,

@@ -24,3 +24,4 @@ pub mod secrets;
 pub mod server;
 pub mod supervisor;
 pub mod tls;
+pub mod workspace;

@@ -33,7 +33,7 @@ use crate::bus::{Bus, BusError, Stored, StreamBounds, StreamName};
 use crate::clock;
 use crate::ingest::plan;
 use crate::ingest::read::{Said, read};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Share};
 use crate::owners::Owners;
 use fleet::Fleet;
 use order::Order;
@@ -61,6 +61,8 @@ pub struct Live {
     pub ring: Ring,
     fleet: RwLock<Fleet>,
     ready: watch::Sender<bool>,
+    nodes_online: Share,
+    sessions_active: Share,
 }
 
 /// The live path stopped. It is started again and goes on where it was.
@@ -90,7 +92,9 @@ impl Live {
     /// A live path that has not begun.
     pub fn new(bus: Bus, store: Store, owners: Arc<Owners>, metrics: Arc<Metrics>) -> Self {
         let (ring, fleet) = (Ring::new(Place::default()), RwLock::default());
-        Self { bus, store, owners, metrics, ring, fleet, ready: watch::Sender::new(false) }
+        let (nodes_online, sessions_active) = (Share::default(), Share::default());
+        let ready = watch::Sender::new(false);
+        Self { bus, store, owners, metrics, ring, fleet, ready, nodes_online, sessions_active }
     }
 
     /// True once it knows the fleet; then for ever.
@@ -192,7 +196,7 @@ impl Live {
     }
 
     async fn load_fleet(&self, bounds: &StreamBounds) -> Result<(), LiveError> {
-        let cursor = self.store.cursor(StreamName::State.as_str()).await?;
+        let cursor = self.store.cursor(Some(self.bus.workspace()), StreamName::State.as_str()).await?;
         let position = plan::position(cursor.as_ref(), bounds);
         let sessions = self.store.sessions(self.bus.workspace(), SessionFilter::Active, SESSIONS_MAX).await?;
         let nodes = self.store.nodes(self.bus.workspace()).await?;
@@ -230,8 +234,8 @@ impl Live {
     pub async fn believed(&self, stored: &Stored) -> Result<Option<Said>, StoreError> {
         let Ok(said) = read(stored) else { return Ok(None) };
         if let Some((session, node)) = said.claim() {
-            let owners = self.owners.claim(std::iter::once((session, node))).await?;
-            if owners.get(session) != Some(node) {
+            let owners = self.owners.claim(self.bus.workspace(), std::iter::once((session, node))).await?;
+            if !owners.get(session).is_some_and(|owner| owner.is(self.bus.workspace(), node)) {
                 return Ok(None);
             }
         }
@@ -296,7 +300,7 @@ impl Live {
                 let sessions = fleet.active().filter(|s| s.node == *node);
                 events.extend(sessions.map(|s| session_event(&s, place, false)));
             }
-            self.metrics.nodes_online.set(fleet.nodes().filter(|n| n.online).count() as i64);
+            self.nodes_online.set(&self.metrics.nodes_online, fleet.nodes().filter(|n| n.online).count() as i64);
         }
         self.metrics.live_events.inc_by(events.len() as u64);
         self.ring.push(events);
@@ -306,8 +310,9 @@ impl Live {
         let schema = message.headers.as_ref().and_then(|h| h.get(bus_schema::header::SCHEMA)).map(|v| v.as_str());
         let Ok(Subject::Delta(_, node, session)) = message.subject.as_str().parse() else { return Ok(()) };
         let Ok(delta) = decode::<Delta>(&message.payload, schema) else { return Ok(()) };
-        let owners = self.owners.claim(std::iter::once((&session, &node))).await?;
-        if delta.session_id == session && owners.get(&session) == Some(&node) {
+        let owners = self.owners.claim(self.bus.workspace(), std::iter::once((&session, &node))).await?;
+        let is_theirs = owners.get(&session).is_some_and(|owner| owner.is(self.bus.workspace(), &node));
+        if delta.session_id == session && is_theirs {
             self.push(event("delta", Some(&session), run.place, false, &delta));
         }
         Ok(())
@@ -386,7 +391,7 @@ impl Live {
         for node in changed {
             self.tell_node(&node, true, run.place);
         }
-        self.metrics.sessions_active.set(self.fleet().active().count() as i64);
+        self.sessions_active.set(&self.metrics.sessions_active, self.fleet().active().count() as i64);
     }
 }
 

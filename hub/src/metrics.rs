@@ -1,6 +1,6 @@
 //! What the hub counts, as Prometheus reads it. Labels are bounded: never an id.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -52,6 +52,17 @@ impl BusEvents {
             async_nats::Event::ClientError(_) => "client_error",
         };
         self.0.get_or_create(&Of { of }).inc();
+    }
+}
+
+/// A part of a gauge that several add to: what it said last is taken away before it says something else.
+#[derive(Default)]
+pub struct Share(AtomicI64);
+
+impl Share {
+    /// Now it is so many.
+    pub fn set(&self, of: &Gauge, now: i64) {
+        of.inc_by(now - self.0.swap(now, Ordering::Relaxed));
     }
 }
 

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use bus_schema::{Actor, Metadata, Timestamp};
+use hub_store::Membership;
 use serde::{Deserialize, Serialize};
 
 use super::body::Json;
@@ -35,7 +36,7 @@ pub(super) struct Me {
     workspace: String,
     /// Your role there: `admin`, `operator` or `observer`.
     role: String,
-    /// All of your workspaces.
+    /// All of your workspaces that this hub serves.
     workspaces: Vec<MeWorkspace>,
 }
 
@@ -135,12 +136,15 @@ pub(super) async fn noted(
     facts: Metadata,
     done: Result<SignedIn, AuthnError>,
 ) -> Result<SignedIn, ApiError> {
+    let metrics = app.metrics.clone();
     let count = |of| {
-        app.metrics.sign_ins.get_or_create(&Of { of }).inc();
+        metrics.sign_ins.get_or_create(&Of { of }).inc();
     };
+    let mut app = app.clone();
     let (user, result) = match &done {
         Ok(ok) => {
             count("ok");
+            app = app.workspaces.get(&ok.principal.workspace).unwrap_or(app);
             (ok.principal.actor(), DeedResult::ok())
         }
         Err(AuthnError::Limited(_)) => {
@@ -264,9 +268,11 @@ pub(super) async fn end_sessions(
 
 /// Who am I, and what may I do?
 #[utoipa::path(get, path = "/api/auth/me", tag = "auth", responses((status = 200, body = Me)))]
-pub(super) async fn me(Extension(asker): Extension<Asker>) -> axum::Json<Me> {
+pub(super) async fn me(State(app): State<Shared>, Extension(asker): Extension<Asker>) -> axum::Json<Me> {
     let p = asker.principal;
-    let workspaces = p.memberships.iter().map(|m| MeWorkspace { id: m.workspace.to_string(), role: m.role.clone() });
+    let is_served = |m: &&Membership| !m.disabled && app.workspaces.get(&m.workspace).is_some();
+    let workspaces = p.memberships.iter().filter(is_served);
+    let workspaces = workspaces.map(|m| MeWorkspace { id: m.workspace.to_string(), role: m.role.clone() });
     axum::Json(Me {
         workspaces: workspaces.collect(),
         user: MeUser { id: p.user.to_string(), email: p.email, name: p.name },

@@ -149,6 +149,7 @@ pub(super) async fn accept(
 ) -> Result<impl IntoResponse, ApiError> {
     let from = from(&app, peer, &headers);
     let invitation = app.authn.invitation(&body.token, &from).await?;
+    let app = app.workspaces.get(&invitation.workspace).unwrap_or(app);
     let actor = stranger(&invitation.email);
     let said = facts([("invitation", id_of(&invitation.token_hash).to_owned()), ("role", invitation.role.clone())]);
     let work = {

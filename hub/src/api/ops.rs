@@ -62,11 +62,12 @@ pub(super) async fn healthz() -> Reply<Health> {
 #[utoipa::path(get, path = "/readyz", tag = "operations",
     responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub(super) async fn readyz(State(app): State<Shared>) -> impl IntoResponse {
+    let all = app.workspaces.all();
     let needs = [
-        ("the bus", app.bus.is_connected()),
+        ("the bus", all.iter().all(|app| app.bus.is_connected())),
         ("the hub's own records", app.journal.is_followed()),
-        ("the fleet", app.live.is_ready()),
-        ("the people of the users file", *app.people.borrow()),
+        ("the fleet", all.iter().all(|app| app.live.is_ready())),
+        ("the people of the users file", all.iter().all(|app| *app.people.borrow())),
     ];
     let waiting: Vec<_> = needs.into_iter().filter(|(_, there)| !there).map(|(what, _)| what).collect();
     let (code, status) =

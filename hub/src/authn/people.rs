@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use bus_schema::{Secret, UserId};
+use bus_schema::{Secret, UserId, WorkspaceId};
 use hub_store::{Invitation, Membership, MembershipRow, RecordBody, User};
 use serde::Deserialize;
 
@@ -33,6 +33,8 @@ struct Bootstrap {
     name: Option<String>,
     password: String,
     role: String,
+    /// Where they have it; in the first workspace of the hub if absent.
+    workspace: Option<WorkspaceId>,
 }
 
 /// A person in this workspace.
@@ -203,14 +205,14 @@ impl Authn {
         Ok(deleted.then_some(invitation))
     }
 
-    /// The invitation of a token.
+    /// The invitation of a token, into whichever workspace of this hub: it is accepted there.
     ///
     /// # Errors
     /// [`AuthnError::NoInvitation`] if there is none, or not any more.
     pub async fn invitation(&self, token: &str, from: &From) -> Result<Invitation, AuthnError> {
         self.limits.sign_in(None, from.address)?;
         let found = self.store.invitation(&hash_of(token)).await?;
-        let found = found.filter(|i| i.workspace == self.workspace && i.expires > clock::now());
+        let found = found.filter(|i| self.served.contains(&i.workspace) && i.expires > clock::now());
         if found.is_none() {
             self.limits.sign_in_failed(None, from.address);
         }
@@ -284,6 +286,13 @@ impl Authn {
         let text = std::fs::read_to_string(path).map_err(|e| invalid(e.to_string()))?;
         let people: Vec<Bootstrap> = serde_json::from_str(&text).map_err(|e| invalid(e.to_string()))?;
         for person in people {
+            let workspace = person.workspace.as_ref().unwrap_or(&self.served[0]);
+            if *workspace != self.workspace {
+                if !self.served.contains(workspace) {
+                    return Err(invalid(format!("{} is in workspace {workspace}, not served here", person.email)));
+                }
+                continue;
+            }
             let role = Role::parse(&person.role).ok_or_else(|| {
                 invalid(format!("role {:?} of {} must be admin, operator or observer", person.role, person.email))
             })?;

@@ -63,7 +63,7 @@ impl Authn {
             agent: from.agent.as_ref().map(|text| text.chars().take(AGENT_MAX).collect()),
             address: from.address.map(|address| address.to_string()),
         };
-        let principal = self.principal(user, super::Via::sign_in(&sign_in)).await?;
+        let principal = self.principal_anywhere(user, super::Via::sign_in(&sign_in)).await?;
         self.journal.put(RecordBody::SignIn(sign_in), false).await?;
         Ok(SignedIn { token: Secret::new(token), max_age_s: SIGN_IN_MS / 1000, principal })
     }

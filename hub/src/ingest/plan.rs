@@ -41,7 +41,7 @@ mod tests {
     }
 
     fn at(seq: u64, created: &str) -> Cursor {
-        Cursor { stream: "S".into(), created: created.into(), seq }
+        Cursor { workspace: None, stream: "S".into(), created: created.into(), seq }
     }
 
     #[test]

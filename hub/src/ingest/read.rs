@@ -64,6 +64,9 @@ pub enum Unreadable {
         /// Who spoke.
         node: NodeId,
     },
+    /// Its session belongs to another workspace; which one is not for this one to know.
+    #[error("session {0} belongs to another workspace")]
+    Elsewhere(SessionId),
     /// Nothing of this kind belongs into this stream.
     #[error("nothing of this kind belongs into this stream")]
     Kind,
@@ -80,7 +83,7 @@ impl Unreadable {
             Unreadable::Payload(_) => "payload",
             Unreadable::Mismatch { .. } => "mismatch",
             Unreadable::Limit(_) => "limit",
-            Unreadable::Foreign { .. } => "foreign",
+            Unreadable::Foreign { .. } | Unreadable::Elsewhere(_) => "foreign",
             Unreadable::Refused(_) => "refused",
         }
     }

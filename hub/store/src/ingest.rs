@@ -12,6 +12,8 @@ use crate::value::{Reader, Row, document, id1, id2, json, list, number, optional
 /// How far a stream has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
+    /// Whose stream it is; none for the hub's own. Every workspace has streams of the same names.
+    pub workspace: Option<WorkspaceId>,
     /// Name of the stream.
     pub stream: String,
     /// When that stream was made, as the server tells it: a stream made anew under the same name begins again.
@@ -179,34 +181,40 @@ impl Store {
         self.apply_messages(&batch).await
     }
 
-    /// How far a stream has been read; none if never.
+    /// How far a stream of a workspace, or of the hub's own, has been read; none if never.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn cursor(&self, stream: &str) -> Result<Option<Cursor>, StoreError> {
-        let vars = row([("id", id1("cursor", stream))]);
-        let rows = self.read("reading the position in a stream", "SELECT * FROM $id", vars).await?;
+    pub async fn cursor(&self, workspace: Option<&WorkspaceId>, stream: &str) -> Result<Option<Cursor>, StoreError> {
+        // Hubs that served one workspace wrote the position without its name. Whose it was tells `created`.
+        let vars = row([("id", cursor_id(workspace, stream)), ("old", cursor_id(None, stream))]);
+        let sql = "SELECT * FROM $id; SELECT * FROM $old;";
+        let rows = self.read("reading the position in a stream", sql, vars).await?;
         let Some(found) = rows.into_iter().flatten().next() else { return Ok(None) };
         let mut reader = Reader::new("cursor", found);
-        Ok(Some(Cursor { stream: stream.to_owned(), created: reader.text("created")?, seq: reader.number("seq")? }))
+        let (created, seq) = (reader.text("created")?, reader.number("seq")?);
+        Ok(Some(Cursor { workspace: workspace.cloned(), stream: stream.to_owned(), created, seq }))
     }
 
-    /// The node that each of these sessions belongs to, as far as the store knows: the one whose message or snapshot
-    /// came first. Another node's messages for it are not believed.
+    /// The workspace and node that each of these sessions belongs to, as far as the store knows: those whose message or
+    /// snapshot came first. What others say of it is not believed.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn owners(&self, sessions: &[SessionId]) -> Result<HashMap<SessionId, NodeId>, StoreError> {
+    pub async fn owners(
+        &self,
+        sessions: &[SessionId],
+    ) -> Result<HashMap<SessionId, (WorkspaceId, NodeId)>, StoreError> {
         let ids = |table: &'static str| list(sessions.iter().map(move |s| id1(table, s.as_str())));
         let vars = row([("heads", ids("head")), ("sessions", ids("session"))]);
-        let sql = "SELECT id, node FROM $heads; SELECT id, node FROM $sessions;";
+        let sql = "SELECT id, workspace, node FROM $heads; SELECT id, workspace, node FROM $sessions;";
         let mut owners = HashMap::new();
         for found in self.read("reading whose sessions these are", sql, vars).await?.into_iter().flatten() {
             let mut reader = Reader::new("session", found);
-            let node = reader.parsed("node")?;
+            let owner = (reader.parsed("workspace")?, reader.parsed("node")?);
             let key = reader.key()?;
             let id = SessionId::new(&key).map_err(|e| StoreError::Form { table: "session", detail: e.to_string() })?;
-            owners.insert(id, node);
+            owners.insert(id, owner);
         }
         Ok(owners)
     }
@@ -298,7 +306,7 @@ fn node_row(from: &NodeRow) -> Value {
 fn parked_row(from: &ParkedRow) -> Value {
     let kept = from.payload.iter().copied().take(PARKED_BYTES).collect::<Vec<u8>>();
     Value::Object(row([
-        ("id", id2("parked", &from.stream, number(from.seq))),
+        ("id", id2("parked", &format!("{}.{}", from.workspace, from.stream), number(from.seq))),
         ("workspace", text(from.workspace.as_str())),
         ("stream", text(&from.stream)),
         ("seq", number(from.seq)),
@@ -313,8 +321,15 @@ fn parked_row(from: &ParkedRow) -> Value {
 pub(crate) fn cursor_row(cursor: Option<&Cursor>) -> Value {
     let Some(cursor) = cursor else { return Value::None };
     Value::Object(Row::from_iter([
-        ("id".to_owned(), id1("cursor", &cursor.stream)),
+        ("id".to_owned(), cursor_id(cursor.workspace.as_ref(), &cursor.stream)),
         ("created".to_owned(), text(&cursor.created)),
         ("seq".to_owned(), number(cursor.seq)),
     ]))
+}
+
+fn cursor_id(workspace: Option<&WorkspaceId>, stream: &str) -> Value {
+    match workspace {
+        Some(workspace) => id2("cursor", workspace.as_str(), text(stream)),
+        None => id1("cursor", stream),
+    }
 }

@@ -13,6 +13,8 @@ use crate::value::{Reader, Row, id_range, id1, id2, list, number, row, text};
 /// What the messages of a session add up to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
+    /// The workspace of the session.
+    pub workspace: WorkspaceId,
     /// The session.
     pub session_id: SessionId,
     /// The first `seq` that is still kept.
@@ -226,6 +228,7 @@ fn head(found: Row) -> Result<Head, StoreError> {
     let mut reader = Reader::new("head", found);
     let key = reader.key()?;
     Ok(Head {
+        workspace: reader.parsed("workspace")?,
         session_id: SessionId::new(&key).map_err(|e| StoreError::Form { table: "head", detail: e.to_string() })?,
         first_seq: reader.number("first_seq")?,
         last_seq: reader.number("last_seq")?,

@@ -68,7 +68,8 @@ async fn messages_come_back_as_they_went() {
 async fn a_batch_twice_and_out_of_order_is_the_same() {
     let store = memory().await;
     let id = SessionId::new(S1).unwrap();
-    let cursor = |seq| Some(Cursor { stream: "MESSAGES".into(), created: "c".into(), seq });
+    let cursor =
+        |seq| Some(Cursor { workspace: Some(workspace()), stream: "MESSAGES".into(), created: "c".into(), seq });
     for (order, seq) in [(vec![3, 2, 2], 4), (vec![1, 3], 6), (vec![3, 2, 2], 6)] {
         let messages = order.into_iter().map(|seq| message(S1, seq, seq)).collect();
         store.apply_messages(&MessageBatch { cursor: cursor(seq), ..batch(messages) }).await.unwrap();
@@ -76,8 +77,8 @@ async fn a_batch_twice_and_out_of_order_is_the_same() {
     let page = store.messages(&id, PageOf::Newest, 10).await.unwrap();
     assert_eq!(page.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(store.count_messages(&id).await.unwrap(), 3);
-    assert_eq!(store.cursor("MESSAGES").await.unwrap().unwrap().seq, 6);
-    assert_eq!(store.cursor("OTHER").await.unwrap(), None);
+    assert_eq!(store.cursor(Some(&workspace()), "MESSAGES").await.unwrap().unwrap().seq, 6);
+    assert_eq!(store.cursor(Some(&workspace()), "OTHER").await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -170,7 +171,7 @@ async fn the_newest_snapshot_wins_and_an_end_stays() {
     assert_eq!(ids(store.sessions(&workspace(), SessionFilter::All, 1).await.unwrap()), [S2]);
     let other = WorkspaceId::new("other").unwrap();
     assert!(store.sessions(&other, SessionFilter::All, 10).await.unwrap().is_empty());
-    assert_eq!(store.owners(std::slice::from_ref(&id)).await.unwrap()[&id], node("n1"));
+    assert_eq!(store.owners(std::slice::from_ref(&id)).await.unwrap()[&id], (workspace(), node("n1")));
 }
 
 #[tokio::test]
@@ -243,7 +244,7 @@ fn line(n: u64, user: &str, action: &str) -> AuditLine {
 async fn the_audit_log_is_read_newest_first_and_filtered() {
     let store = memory().await;
     let rows: Vec<_> = (1..=9).map(|n| line(n, if n % 2 == 0 { "eve" } else { "ada" }, "kill")).collect();
-    let cursor = Cursor { stream: "AUDIT".into(), created: "c".into(), seq: 9 };
+    let cursor = Cursor { workspace: None, stream: "AUDIT".into(), created: "c".into(), seq: 9 };
     store.add_audit(&rows, Some(&cursor)).await.unwrap();
     store.add_audit(&rows[..3], None).await.unwrap();
     let numbers = |rows: &[AuditRow]| rows.iter().map(|r| r.n).collect::<Vec<_>>();

@@ -18,7 +18,8 @@ pub(crate) enum Command {
     /// Adds a workspace: an account of its own on the bus, which sees nothing of the others, with credentials for its
     /// hub and its reader. Servers that run learn of it by `push`, when a hub starts, or when they start again.
     ///
-    /// One hub serves one workspace: give it `creds/NAME/hub.creds` and `workspace = "NAME"`.
+    /// Give it to a hub that there is, as `[[workspaces]]` with `name = "NAME"` and `creds = ".../creds/NAME/hub.creds"`,
+    /// or to one of its own.
     AddWorkspace(Place),
     /// Tells running servers all accounts, as a hub does when it starts.
     Push(Push),

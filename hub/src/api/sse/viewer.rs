@@ -172,13 +172,15 @@ impl Viewer {
         /// How long the store may be behind the live path before the stream goes on without it.
         const BEHIND: Duration = Duration::from_secs(5);
         let until = tokio::time::Instant::now() + BEHIND;
-        while self.app.store.cursor(StreamName::Messages.as_str()).await?.map_or(0, |c| c.seq) < place.messages
+        let (store, workspace) = (&self.app.store, Some(self.app.bus.workspace()));
+        while store.cursor(workspace, StreamName::Messages.as_str()).await?.map_or(0, |c| c.seq) < place.messages
             && tokio::time::Instant::now() < until
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         loop {
-            let Some(head) = self.app.store.head(id).await? else { return Ok(()) };
+            let head = self.app.store.head(id).await?;
+            let Some(head) = head.filter(|head| head.workspace == *self.app.bus.workspace()) else { return Ok(()) };
             if *seq + 1 < head.first_seq {
                 self.tell_gap(id, Some(*seq + 1), head.first_seq - 1, place).await?;
                 *seq = head.first_seq - 1;
