@@ -456,8 +456,7 @@ async fn admit(app: &App, access: Access, head: &Head) -> Result<Option<Principa
         return Err(Turned::away(limited, principal));
     }
     if head.headers.contains_key("x-workspace") && head.text("x-workspace") != Some(principal.workspace.as_str()) {
-        let text = "there is no such workspace here, or you have no role in it";
-        return Err(ApiError::new(axum::http::StatusCode::NOT_FOUND, "unknownWorkspace", text).into());
+        return Err(ApiError::unknown_workspace().into());
     }
     if !access.admits(Some(principal.role)) {
         return Err(Turned::away(ApiError::forbidden(principal.role), principal));

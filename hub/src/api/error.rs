@@ -76,6 +76,11 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "outOfScope", text)
     }
 
+    pub(super) fn unknown_workspace() -> Self {
+        let text = "there is no such workspace here, or you have no role in it";
+        Self::new(StatusCode::NOT_FOUND, "unknownWorkspace", text)
+    }
+
     pub(super) fn malformed(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", message)
     }

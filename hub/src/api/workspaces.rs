@@ -67,7 +67,7 @@ impl Front {
 async fn choose(State(front): State<Arc<Front>>, request: Request) -> Response {
     let head = Head::of(&request);
     let chosen = match head.text("x-workspace") {
-        Some(named) => Ok(WorkspaceId::new(named).ok()),
+        Some(named) => named_one(&front.first, &head, named).await,
         None => only_one(&front.first, &head).await,
     };
     match chosen {
@@ -79,13 +79,28 @@ async fn choose(State(front): State<Arc<Front>>, request: Request) -> Response {
     }
 }
 
-/// The workspace of somebody who has only one here, or whose request is the same in all of them.
-async fn only_one(first: &App, head: &Head) -> Result<Option<WorkspaceId>, ApiError> {
+/// The workspace that a request names, if whoever asks has a role there.
+async fn named_one(first: &App, head: &Head, named: &str) -> Result<Option<WorkspaceId>, ApiError> {
+    let theirs = theirs(first, head).await?;
+    let found = theirs.iter().flatten().find(|id| id.as_str() == named).cloned();
+    match theirs {
+        Some(theirs) if found.is_none() && !theirs.is_empty() => Err(ApiError::unknown_workspace()),
+        _ => Ok(found),
+    }
+}
+
+/// The workspaces of whoever asks; none if nothing is shown.
+async fn theirs(first: &App, head: &Head) -> Result<Option<Vec<WorkspaceId>>, ApiError> {
     let cookie = head.cookie(first.cookie()).map(Shown::Cookie);
     let Some(shown) = head.bearer().map(Shown::Bearer).or(cookie) else { return Ok(None) };
     // Looking it up costs a read of the store, whoever asks: it counts as a request of its own.
     first.limits.request()?;
-    let mut theirs = first.authn.workspaces_of(shown).await?;
+    Ok(Some(first.authn.workspaces_of(shown).await?))
+}
+
+/// The workspace of somebody who has only one here, or whose request is the same in all of them.
+async fn only_one(first: &App, head: &Head) -> Result<Option<WorkspaceId>, ApiError> {
+    let Some(mut theirs) = theirs(first, head).await? else { return Ok(None) };
     let of_person = head.path.starts_with("/api/auth/") || !is_api(&head.path);
     if theirs.len() > 1 && !of_person {
         let names: Vec<_> = theirs.iter().map(WorkspaceId::as_str).collect();

@@ -14,6 +14,7 @@ mod resume;
 mod retention;
 mod routes;
 mod support;
+mod workspaces;
 
 use std::collections::BTreeMap;
 

@@ -32,6 +32,8 @@ pub struct Stack {
     pub hub_lines: String,
     /// Further tables of the configuration.
     pub tables: String,
+    /// Further people of the users file.
+    pub people: Vec<Value>,
     http: reqwest::Client,
 }
 
@@ -73,6 +75,7 @@ impl Stack {
             nats_lines: String::new(),
             hub_lines: String::new(),
             tables: String::new(),
+            people: vec![],
             http: reqwest::Client::new(),
         }
     }
@@ -82,6 +85,7 @@ impl Stack {
             json!({"email": format!("{role}@example.org"), "name": role.to_uppercase(), "password": role.repeat(2),
                    "role": role})
         });
+        let people = [&people[..], &self.people[..]].concat();
         std::fs::write(self.dir.path().join("users.json"), serde_json::to_vec(&people).unwrap()).unwrap();
         let url = self.nats.url();
         let identity = self.nats.identity();
@@ -171,6 +175,7 @@ impl Stack {
 /// A node, played by the test.
 pub struct Node {
     pub bus: Bus,
+    pub workspace: WorkspaceId,
     pub name: NodeId,
     pub commands: Arc<Mutex<Vec<Command>>>,
     /// What is secret comes sealed for this.
@@ -193,8 +198,13 @@ pub fn unseal<T: serde::de::DeserializeOwned>(key: &XKey, sealed: &[u8]) -> T {
 impl Node {
     /// A node with that connection, which tells that it is there.
     pub async fn of(bus: Bus, name: &str) -> Self {
+        Self::of_workspace(bus, name, "default").await
+    }
+
+    pub async fn of_workspace(bus: Bus, name: &str, workspace: &str) -> Self {
         let (name, key) = (NodeId::new(name).unwrap(), Arc::new(XKey::new()));
-        let node = Self { bus, name, commands: Arc::default(), key, settings_rev: Arc::default() };
+        let workspace = WorkspaceId::new(workspace).unwrap();
+        let node = Self { bus, workspace, name, commands: Arc::default(), key, settings_rev: Arc::default() };
         node.state("up").await;
         node
     }
@@ -208,8 +218,8 @@ impl Node {
         self.bus.client.publish_with_headers(subject, headers, payload.into()).await.unwrap();
     }
 
-    fn workspace() -> WorkspaceId {
-        WorkspaceId::new("default").unwrap()
+    fn workspace(&self) -> WorkspaceId {
+        self.workspace.clone()
     }
 
     pub async fn state(&self, status: &str) {
@@ -224,13 +234,13 @@ impl Node {
     async fn tell(&self, status: &str, seal_key: Option<String>) {
         let now = hub::clock::now();
         let state = json!({
-            "workspace": "default", "node": self.name, "version": "0.1.0", "status": status,
+            "workspace": self.workspace, "node": self.name, "version": "0.1.0", "status": status,
             "host": {"hostname": "h", "os": "linux", "arch": "x86_64", "cpus": 2}, "bootId": "b", "incarnation": "i",
             "startedAt": now, "timestamp": now, "profiles": [{"name": "counter", "provider": "pty"}],
             "providers": [{"name": "pty", "healthy": true}, {"name": "openclaw", "healthy": false, "error": "no gateway"}],
             "sealKey": seal_key, "settingsRev": self.settings_rev.load(Ordering::Acquire),
         });
-        let subject = Subject::Node(Self::workspace(), self.name.clone()).to_string();
+        let subject = Subject::Node(self.workspace(), self.name.clone()).to_string();
         let state: NodeState = serde_json::from_value(state).unwrap();
         self.publish_raw(subject, None, encode(&state).unwrap()).await;
         self.bus.client.flush().await.unwrap();
@@ -239,7 +249,7 @@ impl Node {
     pub fn session(&self, id: &str, rev: u64, status: &str) -> Session {
         let now = hub::clock::now();
         serde_json::from_value(json!({
-            "sessionId": id, "workspace": "default", "node": self.name, "provider": "pty", "status": status,
+            "sessionId": id, "workspace": self.workspace, "node": self.name, "provider": "pty", "status": status,
             "statusSource": "process", "statusSince": now, "spawnedAt": now, "rev": rev,
             "capabilities": ["inject", "pause", "kill", "terminal"],
             "metadata": {"notCapable": {"resume": "it was never paused"}},
@@ -248,7 +258,7 @@ impl Node {
     }
 
     pub async fn send_session(&self, session: &Session) {
-        let subject = Subject::Session(Self::workspace(), self.name.clone(), session.session_id.clone()).to_string();
+        let subject = Subject::Session(self.workspace(), self.name.clone(), session.session_id.clone()).to_string();
         self.publish_raw(subject, None, encode(session).unwrap()).await;
         self.bus.client.flush().await.unwrap();
     }
@@ -267,7 +277,7 @@ impl Node {
     }
 
     pub fn message_subject(&self, id: &str) -> String {
-        Subject::Message(Self::workspace(), self.name.clone(), SessionId::new(id).unwrap()).to_string()
+        Subject::Message(self.workspace(), self.name.clone(), SessionId::new(id).unwrap()).to_string()
     }
 
     /// Publishes messages with ids, and waits for JetStream's ack of each: what has no ack is sent again.
@@ -289,7 +299,7 @@ impl Node {
 
     /// Answers every command with what `answer` says.
     pub async fn obey(&self, answer: impl Fn(&Command) -> CommandReply + Send + 'static) -> tokio::task::JoinSet<()> {
-        let subject = Subject::Command(Self::workspace(), self.name.clone()).to_string();
+        let subject = Subject::Command(self.workspace(), self.name.clone()).to_string();
         let mut requests = self.bus.client.subscribe(subject).await.unwrap();
         // Subscribed for certain before the first command: a round trip.
         self.bus.client.flush().await.unwrap();

@@ -17,13 +17,14 @@ pub struct Person {
     http: reqwest::Client,
     url: String,
     cookie: Option<String>,
+    workspace: Option<String>,
     token: Option<String>,
 }
 
 impl Person {
     /// Nobody yet, at the hub of that address.
     pub fn nobody(url: impl Into<String>) -> Self {
-        Self { http: reqwest::Client::new(), url: url.into(), cookie: None, token: None }
+        Self { http: reqwest::Client::new(), url: url.into(), cookie: None, token: None, workspace: None }
     }
 
     /// A script with that API token, at the hub of that address.
@@ -39,6 +40,11 @@ impl Person {
     /// The same person at another address of the hub.
     pub fn at(&self, url: impl Into<String>) -> Self {
         Self { url: url.into(), ..self.clone() }
+    }
+
+    /// The same person, in that workspace.
+    pub fn in_workspace(&self, workspace: &str) -> Self {
+        Self { workspace: Some(workspace.into()), ..self.clone() }
     }
 
     /// Signs in.
@@ -57,7 +63,10 @@ impl Person {
 
     /// A request as this person.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.url));
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(workspace) = &self.workspace {
+            request = request.header("x-workspace", workspace);
+        }
         match (&self.cookie, &self.token) {
             (Some(cookie), _) => request.header("cookie", cookie),
             (None, Some(token)) => request.bearer_auth(token),
