@@ -498,6 +498,20 @@ mod tests {
     }
 
     #[test]
+    fn further_workspaces_have_names_and_credentials_of_their_own() {
+        let table = |name: &str, creds: &str| format!("[[workspaces]]\nname = \"{name}\"\ncreds = \"{creds}\"\n");
+        let config = load(&[GOOD, &table("lab", "k.nk"), &table("shop", "a.creds")].concat(), &[]).unwrap();
+        let found: Vec<_> = config.workspaces.iter().map(|(id, nats)| (id.as_str(), nats.creds.file_name())).collect();
+        let names = [("default", "a.creds"), ("lab", "k.nk"), ("shop", "a.creds")];
+        assert_eq!(found, names.map(|(id, creds)| (id, Some(creds.as_ref()))));
+        let again = [GOOD, &table("default", "a.creds"), &table("a.b", "no"), &table("x", "k.nk"), &table("x", "k.nk")];
+        let told = load(&again.concat(), &[]).unwrap_err().to_string();
+        for part in ["default is there twice", "x is there twice", "workspaces.name", "no: "] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+    }
+
+    #[test]
     fn a_word_we_do_not_know_is_named_with_its_line() {
         let error = load(&format!("{GOOD}[store]\nmemtabel = 3\n"), &[]).unwrap_err().to_string();
         assert!(error.contains("memtabel") && error.contains("line 8"), "{error}");
