@@ -9,17 +9,16 @@
 //! 2. What is not known is said to be not known, never called done or failed.
 
 mod ask;
+pub mod kill_all;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bus_schema::{
-    Action, Command, CommandId, CommandReply, Delivery, EndReport, IdError, InjectMode, MessageId, NodeId, Operator,
-    Outcome, ProviderName, Refusal, RefusalCode, Session, SessionId, Spawn, Status, TerminalSnapshot,
+    Action, Actor, Command, CommandId, CommandReply, Delivery, IdError, InjectMode, MessageId, Metadata, NodeId,
+    Operator, Outcome, Refusal, RefusalCode, Session, SessionId, Spawn, TerminalSnapshot,
 };
-use futures::StreamExt;
 use hub_store::{Store, StoreError};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio_util::task::TaskTracker;
 use ulid::Ulid;
@@ -35,8 +34,6 @@ use ask::{CommandBody, ask_command, can};
 
 /// How long a command is valid, and how long its answer is waited for. Longer than a kill of a large tree takes.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(12);
-/// Sessions killed at the same time by a kill-all.
-const KILLS_AT_ONCE: usize = 32;
 
 /// Carries out what operators do.
 pub struct Actions {
@@ -55,6 +52,21 @@ pub struct Asker {
     pub principal: Principal,
     /// The HTTP request.
     pub request_id: String,
+}
+
+/// On whose behalf something is done, also when their request is long over.
+#[derive(Clone, Debug)]
+struct Who {
+    actor: Actor,
+    operator: Operator,
+    request_id: String,
+}
+
+impl From<&Asker> for Who {
+    fn from(asker: &Asker) -> Self {
+        let Asker { principal, request_id } = asker;
+        Self { actor: principal.actor(), operator: principal.operator(), request_id: request_id.clone() }
+    }
 }
 
 /// Why an action was not carried out.
@@ -94,21 +106,6 @@ pub enum ActionError {
     Ending,
 }
 
-/// What became of an action on one session of a kill-all.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct KillResult {
-    /// Which session.
-    pub session_id: SessionId,
-    /// `killed`, `survived`, `refused`, `unreachable`, `unknown`, `failed`.
-    pub outcome: &'static str,
-    /// In a few words.
-    pub detail: String,
-    /// The proof, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub report: Option<EndReport>,
-}
-
 impl Actions {
     /// On one bus.
     pub fn new(
@@ -144,19 +141,30 @@ impl Actions {
         let this = Arc::clone(self);
         let task = self.tasks.spawn(async move {
             let session = this.session(&id).await?;
-            this.act_on(&asker, &session, &ask).await
+            this.act_on(&Who::from(&asker), &session, &ask, Metadata::new()).await
         });
         task.await.map_err(|_| ActionError::Ending)?
     }
 
-    async fn act_on(&self, asker: &Asker, session: &Session, ask: &Ask) -> Result<CommandReply, ActionError> {
-        let mut deed = Deed::by(asker, ask.word());
+    /// Does something with a session; `facts` go into the audit log with it.
+    async fn act_on(
+        &self,
+        who: &Who,
+        session: &Session,
+        ask: &Ask,
+        facts: Metadata,
+    ) -> Result<CommandReply, ActionError> {
+        let mut deed = Deed::new(ask.word(), who.actor.clone(), who.request_id.clone());
+        deed.metadata = facts;
         deed.session_id = Some(session.session_id.clone());
         deed.node = Some(session.node.clone());
         ask.note_in(&mut deed, session);
         let intent = self.audit.intend(deed).await?;
         let answer = match can(session, &ask.capability()).and_then(|()| ask.fits(session)) {
-            Ok(()) => self.send(asker, session.node.clone(), ask_command(session, ask)).await,
+            Ok(()) => {
+                let (operator, body) = (who.operator.clone(), ask_command(session, ask));
+                self.send_as(operator, &who.request_id, session.node.clone(), body).await
+            }
             Err(refusal) => Err(refusal.into()),
         };
         let result = deed_result(&answer);
@@ -296,45 +304,6 @@ impl Actions {
         task.await.map_err(|_| ActionError::Ending)?
     }
 
-    /// Kills every session that has not ended, of one provider or of all.
-    ///
-    /// # Errors
-    /// [`ActionError::Audit`]: then nothing was killed. What becomes of each session is in the results.
-    pub async fn kill_all(
-        self: &Arc<Self>,
-        asker: Asker,
-        provider: Option<ProviderName>,
-    ) -> Result<Vec<KillResult>, ActionError> {
-        let this = Arc::clone(self);
-        let task = self.tasks.spawn(async move {
-            let mut deed = Deed::by(&asker, "killAll");
-            let scope = provider.as_ref().map_or("all", |p| p.as_str());
-            deed.metadata.insert("scope".into(), scope.into());
-            let intent = this.audit.intend(deed).await?;
-            let sessions: Vec<_> = {
-                let fleet = this.live.fleet();
-                fleet.active().filter(|s| provider.as_ref().is_none_or(|p| s.provider == *p)).collect()
-            };
-            let (this_ref, asker_ref) = (&this, &asker);
-            let kills = sessions.into_iter().map(|session| async move {
-                let answer = this_ref.act_on(asker_ref, &session, &Ask::Kill).await;
-                kill_result(session.session_id, answer)
-            });
-            let results: Vec<_> = futures::stream::iter(kills).buffered(KILLS_AT_ONCE).collect().await;
-            let killed = results.iter().filter(|r| r.outcome == "killed").count();
-            let mut result = DeedResult::ok();
-            if killed < results.len() {
-                result = DeedResult::not("failed", format!("{killed} of {} sessions killed", results.len()));
-            }
-            let brief = |r: &KillResult| serde_json::json!({"sessionId": r.session_id, "outcome": r.outcome});
-            result.metadata.insert("results".into(), results.iter().map(brief).collect::<Vec<_>>().into());
-            this.metrics.actions.get_or_create(&ActionOf { action: "killAll", result: result.result }).inc();
-            this.audit.conclude(intent, result).await;
-            Ok(results)
-        });
-        task.await.map_err(|_| ActionError::Ending)?
-    }
-
     /// What a session's terminal shows: asked for by viewers, changes nothing, so it is not written down.
     ///
     /// # Errors
@@ -368,26 +337,6 @@ fn deed_result(answer: &Result<CommandReply, ActionError>) -> DeedResult {
     }
 }
 
-fn kill_result(session_id: SessionId, answer: Result<CommandReply, ActionError>) -> KillResult {
-    let (outcome, detail, report) = match answer {
-        Ok(reply) => match reply.report {
-            Some(report) if report.survivors.is_empty() => {
-                ("killed", format!("{} processes ended", report.ended.len()), Some(report))
-            }
-            Some(report) => ("survived", format!("{} processes live on", report.survivors.len()), Some(report)),
-            None if reply.session.is_some_and(|s| s.status == Status::Killed) => ("killed", String::new(), None),
-            None => ("unknown", "the node gave no report".into(), None),
-        },
-        Err(ActionError::Refused(refusal)) => ("refused", refusal.message, None),
-        Err(ActionError::Command(e @ (CommandError::NodeAway(_) | CommandError::BusAway))) => {
-            ("unreachable", e.to_string(), None)
-        }
-        Err(ActionError::Command(e @ CommandError::Deadline { .. })) => ("unknown", e.to_string(), None),
-        Err(error) => ("failed", error.to_string(), None),
-    };
-    KillResult { session_id, outcome, detail, report }
-}
-
 /// The id of a message that is sent with an idempotency key: the same key gives the same id, for ever, and the node
 /// hands the same id over once.
 ///
@@ -419,21 +368,5 @@ mod tests {
         assert_eq!(id, keyed_message_id(&session, "a").unwrap());
         assert_ne!(id, keyed_message_id(&session, "b").unwrap());
         assert_ne!(id, keyed_message_id(&other, "a").unwrap());
-    }
-
-    #[test]
-    fn a_kill_with_survivors_is_not_called_one() {
-        let reply = |survivors: Vec<bus_schema::EndedProcess>| {
-            let mut reply = CommandReply::with(None, Outcome::Done);
-            reply.report = Some(EndReport { containment: "cgroup".into(), steps: vec![], ended: vec![], survivors });
-            reply
-        };
-        let id = || SessionId::new("01JD8Z2V9Q0000000000000001").unwrap();
-        assert_eq!(kill_result(id(), Ok(reply(vec![]))).outcome, "killed");
-        let survivor = bus_schema::EndedProcess { pid: 7, name: "x".into() };
-        assert_eq!(kill_result(id(), Ok(reply(vec![survivor]))).outcome, "survived");
-        assert_eq!(kill_result(id(), Ok(CommandReply::with(None, Outcome::Accepted))).outcome, "unknown");
-        let away = CommandError::NodeAway(NodeId::new("n1").unwrap());
-        assert_eq!(kill_result(id(), Err(away.into())).outcome, "unreachable");
     }
 }

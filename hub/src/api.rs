@@ -52,6 +52,7 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
+use crate::actions::kill_all::KillAll;
 use crate::actions::{Actions, Asker};
 use crate::agent_providers::AgentProviders;
 use crate::audit::{Audit, Deed};
@@ -91,6 +92,8 @@ pub struct App {
     pub trusted_proxies: Vec<IpAddr>,
     /// What operators do.
     pub actions: Arc<Actions>,
+    /// What they do to all at once.
+    pub kill_all: Arc<KillAll>,
     /// What is set up for runtimes.
     pub agent_providers: Arc<AgentProviders>,
     /// Who may be a node.
@@ -199,6 +202,8 @@ pub fn table() -> Vec<Route> {
         operator(routes!(actions::terminate)),
         operator(routes!(actions::kill)),
         operator(routes!(actions::kill_all)),
+        observer(routes!(actions::kill_receipts)),
+        observer(routes!(actions::kill_receipt)),
         observer(routes!(terminal::stream)),
         operator(routes!(terminal::input)),
         operator(routes!(terminal::resize)),

@@ -67,6 +67,13 @@ pub struct Intent {
     action_id: String,
 }
 
+impl Intent {
+    /// Binds intent and outcome together, and names the deed.
+    pub fn action_id(&self) -> &str {
+        &self.action_id
+    }
+}
+
 /// A row could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {

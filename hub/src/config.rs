@@ -5,6 +5,7 @@ mod oidc;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bus_schema::{KeySuccession, Secret, WorkspaceId};
 use hub_identity::{IdentityError, command_chain};
@@ -66,6 +67,9 @@ struct HubTable {
     secret_key: Option<PathBuf>,
     /// HTTPS: certificate and key, PEM. In plain if absent.
     tls: Option<TlsTable>,
+    /// How long a kill-all waits for nodes that are away, in seconds: those that come back later do not carry it out.
+    #[serde(default = "default_kill_all_lease")]
+    kill_all_lease_s: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -129,6 +133,13 @@ fn default_workspace() -> String {
     "default".into()
 }
 
+fn default_kill_all_lease() -> u64 {
+    900
+}
+
+/// Longest lease of a kill-all: a day.
+const MAX_KILL_ALL_LEASE_S: u64 = 86_400;
+
 fn default_nats() -> String {
     "nats://127.0.0.1:4222".into()
 }
@@ -148,6 +159,8 @@ pub struct Config {
     pub secret_key: PathBuf,
     /// HTTPS: certificate and key. In plain if absent.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// How long a kill-all waits for nodes that are away.
+    pub kill_all_lease: Duration,
     /// The store.
     pub store: StoreConfig,
     /// Scheme and host of the hub as browsers see it.
@@ -305,6 +318,10 @@ impl Config {
             }
         }
         file.limits.check(&mut problems);
+        let kill_all_lease_s = file.hub.kill_all_lease_s;
+        if !(1..=MAX_KILL_ALL_LEASE_S).contains(&kill_all_lease_s) {
+            problems.push(format!("hub.kill_all_lease_s {kill_all_lease_s} must be from 1 to {MAX_KILL_ALL_LEASE_S}"));
+        }
         let oidc = oidc::check(file.oidc, public_url.as_deref(), base, &mut problems);
         let mut others: Vec<(WorkspaceId, PathBuf)> = vec![];
         for table in file.workspaces {
@@ -347,6 +364,7 @@ impl Config {
                 bootstrap_users,
                 secret_key,
                 tls,
+                kill_all_lease: Duration::from_secs(kill_all_lease_s),
                 store,
                 public_url,
                 trusted_proxies,

@@ -86,6 +86,7 @@ async fn serve(
         limits: Arc::clone(&limits),
         public_url: config.public_url.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
+        kill_all_lease: config.kill_all_lease,
         bootstrap_users: config.bootstrap_users.clone(),
         metrics: Arc::clone(&metrics),
         stop: stop.clone(),

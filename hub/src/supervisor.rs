@@ -6,6 +6,7 @@
 //! | `ingest-messages`, `ingest-state` | again with backoff | wait: the transaction in work ends |
 //! | `journal`, `audit` follow the bus | again with backoff | wait |
 //! | `agent-providers` brings settings to nodes | again with backoff | abort: what was sent may be sent again |
+//! | `kill-all` kills on nodes that come back | again with backoff | abort: the audit log has what is pending |
 //! | `refusals` writes what nodes did not obey into the audit log | again with backoff | wait |
 //! | `enrolment` tells servers of accounts, and nodes of keys | again with backoff | abort: it is told again |
 //! | `live` | again with backoff; viewers resume | wait |

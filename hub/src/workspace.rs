@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::actions::Actions;
+use crate::actions::kill_all::KillAll;
 use crate::agent_providers::{AgentProviders, Parts};
 use crate::api::{App, Workspaces};
 use crate::audit::Audit;
@@ -59,6 +60,8 @@ pub struct Common {
     pub public_url: Option<String>,
     /// Proxies before the hub that are believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// How long a kill-all waits for nodes that are away.
+    pub kill_all_lease: Duration,
     /// People to make if they are not there.
     pub bootstrap_users: Option<PathBuf>,
     /// What is counted.
@@ -98,6 +101,7 @@ impl Workspace {
             Arc::clone(metrics),
             tasks.clone(),
         );
+        let kill_all = KillAll::new(Arc::clone(&actions), common.kill_all_lease);
         let agent_providers = AgentProviders::new(Parts {
             workspace: workspace.clone(),
             journal: Arc::clone(journal),
@@ -134,6 +138,7 @@ impl Workspace {
             public_url: common.public_url.clone(),
             trusted_proxies: common.trusted_proxies.clone(),
             actions,
+            kill_all,
             agent_providers,
             enrolment,
             retention,
@@ -191,6 +196,11 @@ impl Workspace {
         starter.start("agent-providers", move |stop| {
             let agent_providers = Arc::clone(&agent_providers);
             async move { agent_providers.run(&stop).await }
+        });
+        let kill_all = Arc::clone(&app.kill_all);
+        starter.start("kill-all", move |stop| {
+            let kill_all = Arc::clone(&kill_all);
+            async move { kill_all.run(&stop).await }
         });
         starter.start("refusals", move |stop| {
             let refusals = Arc::clone(&refusals);

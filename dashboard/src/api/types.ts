@@ -307,7 +307,7 @@ export interface ActReply {
 
 export interface KillAllResult {
   sessionId: string;
-  outcome: Open<'killed' | 'survived' | 'refused' | 'unreachable' | 'unknown' | 'failed'>;
+  outcome: Open<'killed' | 'ended' | 'pending' | 'expired' | 'survived' | 'refused' | 'unknown' | 'failed'>;
   detail?: string;
 }
 

@@ -2,7 +2,7 @@
 
 use bus_schema::{
     Action, Answer, Asked, Attention, Capability, InjectMode, MessageId, Refusal, RefusalCode, Session, SessionId,
-    Spawn, TerminalSize,
+    Spawn, Status, TerminalSize,
 };
 
 use crate::audit::Deed;
@@ -199,7 +199,8 @@ pub(super) fn can(session: &Session, capability: &Capability) -> Result<(), Refu
         let text = format!("the session has ended: it is {}", session.status);
         return Err(Refusal::new(RefusalCode::WrongState, text));
     }
-    if session.is_capable(capability) {
+    // Of a session that is being started nobody knows yet what it can do: its node decides, and lets it wait.
+    if session.is_capable(capability) || session.status == Status::Spawning && session.capabilities.is_empty() {
         return Ok(());
     }
     let reason = session.metadata.get("notCapable").and_then(|m| m.get(capability.as_str())).and_then(|r| r.as_str());
@@ -227,6 +228,8 @@ mod tests {
         let refusal = can(&session("running", &["kill"]), &Capability::Pause).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::NotCapable);
         assert_eq!(refusal.message, "this session cannot pause: the gateway has no pause");
+        assert!(can(&session("spawning", &[]), &Capability::Pause).is_ok(), "nobody knows yet");
+        assert!(can(&session("spawning", &["kill"]), &Capability::Pause).is_err());
         let refusal = can(&session("killed", &["kill"]), &Capability::Kill).unwrap_err();
         assert_eq!(
             (refusal.code, refusal.message.as_str()),

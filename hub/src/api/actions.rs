@@ -1,6 +1,6 @@
 //! Stepping in: messages, answers, pause, resume, terminate, kill, kill-all.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json as Reply};
 use bus_schema::{Answer, Delivery, EndReport, InjectMode, MessageId, ProviderName, Session, SessionId, limits};
@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::Shared;
 use super::body::{InPath, Json};
 use super::error::ApiError;
-use crate::actions::{Ask, Asker, KillResult, keyed_message_id, new_message_id};
+use crate::actions::kill_all::KillReceipt;
+use crate::actions::{Ask, Asker, keyed_message_id, new_message_id};
 
 /// Longest idempotency key.
 const KEY_MAX: usize = 256;
@@ -75,11 +76,11 @@ pub(super) struct KillAllBody {
     provider: Option<String>,
 }
 
-/// What became of each session.
+/// The last kill-alls.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct KillAllResults {
-    /// One for each session.
-    results: Vec<KillResult>,
+pub(super) struct KillReceipts {
+    /// The newest first.
+    receipts: Vec<KillReceipt>,
 }
 
 pub(super) async fn act(app: &Shared, asker: Asker, id: SessionId, ask: Ask) -> Result<Reply<Acted>, ApiError> {
@@ -127,17 +128,13 @@ pub(super) async fn do_inject(
     Ok((StatusCode::ACCEPTED, Reply(Injected { message_id, delivery })))
 }
 
-pub(super) async fn do_kill_all(
-    app: &Shared,
-    asker: Asker,
-    body: KillAllBody,
-) -> Result<Reply<KillAllResults>, ApiError> {
+pub(super) async fn do_kill_all(app: &Shared, asker: Asker, body: KillAllBody) -> Result<Reply<KillReceipt>, ApiError> {
     if body.confirm != KILL_ALL {
         return Err(ApiError::invalid(format!("to kill every session, confirm must be {KILL_ALL:?}")));
     }
     let provider = body.provider.filter(|p| p != "all");
     let provider = provider.map(ProviderName::new).transpose().map_err(|e| ApiError::invalid(e.to_string()))?;
-    Ok(Reply(KillAllResults { results: app.actions.kill_all(asker, provider).await? }))
+    Ok(Reply(app.kill_all.kill_all(asker, provider).await?))
 }
 
 /// Send a message to an agent.
@@ -226,13 +223,33 @@ pub(super) async fn kill(
     act(&app, asker, id, Ask::Kill).await
 }
 
-/// Kill every session, of one provider or of all. Every session's outcome is reported.
+/// Kill every session, of one provider or of all. Every session's outcome is reported; those of nodes that are away are
+/// `pending`, and killed when they come back within the lease.
 #[utoipa::path(post, path = "/api/mission-control/kill-all", tag = "actions", request_body = KillAllBody,
-    responses((status = 200, body = KillAllResults), (status = 422, body = super::error::ErrorBody)))]
+    responses((status = 200, body = KillReceipt), (status = 422, body = super::error::ErrorBody)))]
 pub(super) async fn kill_all(
     State(app): State<Shared>,
     Extension(asker): Extension<Asker>,
     Json(body): Json<KillAllBody>,
-) -> Result<Reply<KillAllResults>, ApiError> {
+) -> Result<Reply<KillReceipt>, ApiError> {
     do_kill_all(&app, asker, body).await
+}
+
+/// The last kill-alls, as they are now.
+#[utoipa::path(get, path = "/api/mission-control/kill-all", tag = "actions",
+    responses((status = 200, body = KillReceipts)))]
+pub(super) async fn kill_receipts(State(app): State<Shared>) -> Reply<KillReceipts> {
+    Reply(KillReceipts { receipts: app.kill_all.receipts() })
+}
+
+/// What has become of a kill-all by now.
+#[utoipa::path(get, path = "/api/mission-control/kill-all/{receipt}", tag = "actions",
+    params(("receipt" = String, Path, description = "`receiptId` of a kill-all")),
+    responses((status = 200, body = KillReceipt), (status = 404, body = super::error::ErrorBody)))]
+pub(super) async fn kill_receipt(
+    State(app): State<Shared>,
+    Path(receipt): Path<String>,
+) -> Result<Reply<KillReceipt>, ApiError> {
+    let missing = || ApiError::not_found("there is no such receipt at hand; the audit log has all of them");
+    app.kill_all.receipt(&receipt).map(Reply).ok_or_else(missing)
 }

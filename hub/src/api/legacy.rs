@@ -8,11 +8,12 @@ use bus_schema::Session;
 use serde::Serialize;
 
 use super::Shared;
-use super::actions::{self, Acted, InjectBody, Injected, KillAllBody, KillAllResults};
+use super::actions::{self, Acted, InjectBody, Injected, KillAllBody};
 use super::body::{InPath, Json, Query};
 use super::error::ApiError;
 use super::sessions::{self, Messages, PageQuery, Tree};
 use super::sse::{self, StreamQuery};
+use crate::actions::kill_all::KillReceipt;
 use crate::actions::{Ask, Asker};
 
 /// Agents: sessions that have not ended.
@@ -116,11 +117,11 @@ pub(super) async fn kill(
 
 /// As `/api/mission-control/kill-all`.
 #[utoipa::path(post, path = "/agents/kill-all", tag = "agents", request_body = KillAllBody,
-    responses((status = 200, body = KillAllResults)))]
+    responses((status = 200, body = KillReceipt)))]
 pub(super) async fn kill_all(
     State(app): State<Shared>,
     Extension(asker): Extension<Asker>,
     Json(body): Json<KillAllBody>,
-) -> Result<Reply<KillAllResults>, ApiError> {
+) -> Result<Reply<KillReceipt>, ApiError> {
     actions::do_kill_all(&app, asker, body).await
 }

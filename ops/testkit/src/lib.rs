@@ -5,11 +5,13 @@
 //! | a real `nats-server` with our accounts, killed and restarted at will | [`NatsServer`], [`TestIdentity`] |
 //! | a client of it, with what the server told it | [`Bus`] |
 //! | the whole stack, as `cargo xtask up` runs it | [`Stack`] |
+//! | the hub, its bus and several nodes, each killed and started at will | [`Mesh`] |
 //! | a person at the hub's API, and what its streams tell | [`Person`], [`Events`] |
 //! | a scripted model server for agent CLIs | [`FakeModel`] |
 //! | a container engine of its own, killed and restarted at will | [`Dockerd`] |
 //! | a real OpenClaw gateway with a scripted model | [`OpenClaw`] |
 //! | a network that fails | [`FaultProxy`] |
+//! | hosts that are cut off | [`Networks`] |
 //! | any other program, with its log | [`Process`] |
 //! | until something is so | [`wait_until`] |
 //! | process trees, memory, processor time | [`mod@proc`] |
@@ -29,7 +31,9 @@ pub mod docker;
 mod fake_model;
 mod fault_proxy;
 mod http;
+mod mesh;
 mod nats;
+mod networks;
 mod openclaw;
 mod packages;
 pub mod proc;
@@ -45,7 +49,9 @@ pub use docker::Dockerd;
 pub use fake_model::FakeModel;
 pub use fault_proxy::FaultProxy;
 pub use http::{HttpReply, http_get, http_post};
+pub use mesh::Mesh;
 pub use nats::{NatsServer, TestIdentity, find_nats_server};
+pub use networks::Networks;
 pub use openclaw::{OPENCLAW_VERSION, OpenClaw};
 pub use packages::{npm_with, python_with};
 pub use process::Process;

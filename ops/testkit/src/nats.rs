@@ -71,11 +71,13 @@ impl TestIdentity {
     }
 }
 
-/// A real `nats-server` in operator mode with JetStream, on a free port of the loopback interface. Killed when dropped.
+/// A real `nats-server` in operator mode with JetStream, on a free port of the loopback interface, unless another address
+/// is named. Killed when dropped.
 #[derive(Debug)]
 pub struct NatsServer {
     process: Option<Process>,
     binary: PathBuf,
+    host: String,
     port: u16,
     tls: Option<TlsFiles>,
     /// Declared before the folders: its files are in there.
@@ -97,7 +99,16 @@ impl NatsServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_with(identity: TestIdentity) -> anyhow::Result<Self> {
-        Self::begin(identity, None)
+        Self::begin(identity, None, "127.0.0.1")
+    }
+
+    /// Starts a server with a new identity at another address of this machine, such as one that network namespaces
+    /// reach.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_at(host: &str) -> anyhow::Result<Self> {
+        Self::begin(TestIdentity::new()?, None, host)
     }
 
     /// Starts a server with a new identity that takes nobody without TLS; its authority is [`ca`](Self::ca).
@@ -107,12 +118,13 @@ impl NatsServer {
     pub fn start_tls() -> anyhow::Result<Self> {
         let mut identity = TestIdentity::new()?;
         let tls = identity.identity.tls(&[])?;
-        Self::begin(identity, Some(tls))
+        Self::begin(identity, Some(tls), "127.0.0.1")
     }
 
-    fn begin(identity: TestIdentity, tls: Option<TlsFiles>) -> anyhow::Result<Self> {
+    fn begin(identity: TestIdentity, tls: Option<TlsFiles>, host: &str) -> anyhow::Result<Self> {
         let dir = KeptOnFailure::new()?;
-        let mut server = Self { process: None, binary: find_nats_server()?, port: 0, tls, identity, dir };
+        let host = host.to_owned();
+        let mut server = Self { process: None, binary: find_nats_server()?, host, port: 0, tls, identity, dir };
         server.run()?;
         Ok(server)
     }
@@ -124,7 +136,7 @@ impl NatsServer {
         let port = if self.port == 0 { "-1".into() } else { self.port.to_string() };
         let config = self.identity.identity.server_config(&ServerConfig {
             name: "test",
-            listen: &format!("127.0.0.1:{port}"),
+            listen: &format!("{}:{port}", self.host),
             store_dir: &dir.join("js"),
             ports_dir: Some(&run),
             log_file: None,
@@ -147,7 +159,7 @@ impl NatsServer {
 
     /// `nats://127.0.0.1:PORT`
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}:{}", self.host, self.port)
     }
 
     /// The certificate of its authority, if it has one.

@@ -1,0 +1,553 @@
+//! Kill-all: every session that has not ended, on every node, also on those that are away just now.
+//!
+//! ```text
+//! audit intent ─► each session, per node ─► killed · ended · survived · refused · failed
+//!                                      └──► pending ─ node heard of again ─► once more, until it is known
+//!                                                  └─ the lease is over ──► expired: never carried out
+//! ```
+//!
+//! Laws:
+//! 1. Every session has its outcome in the receipt, and a receipt is complete when none is pending.
+//! 2. What could not be reached is not forgotten: it is killed when its node is heard of again, if that is within the
+//!    lease. After that it is not, and the audit log says so: nobody expects yesterday's kill today.
+//! 3. The audit log is where it stands: a hub that starts goes on with what is pending there.
+//! 4. A node that is away holds up no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bus_schema::{
+    Actor, AuditPhase, AuditRow, CommandReply, EndReport, Metadata, NodeId, Operator, ProviderName, RefusalCode,
+    Session, SessionId, Status, Timestamp, UserId,
+};
+use futures::StreamExt;
+use hub_store::{AuditFilter, Store, StoreError};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{ActionError, Actions, Ask, Asker, Who};
+use crate::audit::{AuditError, Deed, DeedResult};
+use crate::bus::CommandError;
+use crate::clock;
+use crate::metrics::ActionOf;
+
+/// Sessions of one node that are killed at the same time.
+const KILLS_AT_ONCE: usize = 32;
+/// How often it is looked whether a node is back.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Receipts at hand; those before them are in the audit log.
+const RECEIPTS: usize = 64;
+/// Rows of the audit log read at once.
+const PAGE: u64 = 500;
+/// How long a hub that starts waits until its copy of the audit log is whole.
+const WHOLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The kill-alls of a workspace.
+pub struct KillAll {
+    actions: Arc<Actions>,
+    lease: Duration,
+    orders: Mutex<BTreeMap<String, Order>>,
+    changed: Notify,
+}
+
+/// What became of one session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KillResult {
+    /// Which session.
+    pub session_id: SessionId,
+    /// On which node.
+    pub node: NodeId,
+    /// `killed`; `ended` by itself; `pending`: its node is away, and is told when it is back; `expired`: it was not
+    /// back in time; `survived`, `refused`, `failed`, `unknown`.
+    pub outcome: String,
+    /// In a few words.
+    pub detail: String,
+    /// The proof, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<EndReport>,
+}
+
+/// What became of a kill-all.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KillReceipt {
+    /// Its id, under which it is asked for again.
+    pub receipt_id: String,
+    /// When it was asked for.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: Actor,
+    /// The provider, or `all`.
+    pub scope: String,
+    /// Until when nodes that are away carry it out on their return.
+    pub lease_until: Timestamp,
+    /// `complete`, or `pending` while sessions are.
+    pub state: &'static str,
+    /// One for each session.
+    pub results: Vec<KillResult>,
+}
+
+struct Order {
+    who: Who,
+    at: Timestamp,
+    scope: String,
+    lease_until: Timestamp,
+    results: BTreeMap<SessionId, KillResult>,
+    /// When each node was tried last, and did not answer.
+    tried: BTreeMap<NodeId, Timestamp>,
+    under_way: BTreeSet<NodeId>,
+    /// True once its completion is in the audit log, or needs not be.
+    is_told: bool,
+}
+
+impl Order {
+    fn is_pending(&self) -> bool {
+        self.results.values().any(|r| r.outcome == "pending")
+    }
+
+    fn receipt(&self, id: &str) -> KillReceipt {
+        KillReceipt {
+            receipt_id: id.to_owned(),
+            at: self.at,
+            by: self.who.actor.clone(),
+            scope: self.scope.clone(),
+            lease_until: self.lease_until,
+            state: if self.is_pending() { "pending" } else { "complete" },
+            results: self.results.values().cloned().collect(),
+        }
+    }
+
+    fn take(&mut self, result: KillResult) {
+        self.results.insert(result.session_id.clone(), result);
+    }
+}
+
+/// A kill-all could not be followed up.
+#[derive(Debug, thiserror::Error)]
+pub enum KillAllError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+}
+
+impl KillAll {
+    /// On what operators do; `lease` is how long nodes that are away may take to come back.
+    pub fn new(actions: Arc<Actions>, lease: Duration) -> Arc<Self> {
+        Arc::new(Self { actions, lease, orders: Mutex::default(), changed: Notify::new() })
+    }
+
+    fn orders(&self) -> MutexGuard<'_, BTreeMap<String, Order>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The receipts at hand, the newest first.
+    pub fn receipts(&self) -> Vec<KillReceipt> {
+        self.orders().iter().rev().map(|(id, order)| order.receipt(id)).collect()
+    }
+
+    /// One receipt, as it is now.
+    pub fn receipt(&self, id: &str) -> Option<KillReceipt> {
+        self.orders().get(id).map(|order| order.receipt(id))
+    }
+
+    /// Kills every session that has not ended, of one provider or of all.
+    ///
+    /// # Errors
+    /// [`ActionError::Audit`]: then nothing was killed. What becomes of each session is in the receipt.
+    pub async fn kill_all(
+        self: &Arc<Self>,
+        asker: Asker,
+        provider: Option<ProviderName>,
+    ) -> Result<KillReceipt, ActionError> {
+        let this = Arc::clone(self);
+        // What has begun is carried to its end, also if whoever asked has gone.
+        let task = self.actions.tasks.spawn(async move { this.begin(&Who::from(&asker), provider).await });
+        task.await.map_err(|_| ActionError::Ending)?
+    }
+
+    async fn begin(&self, who: &Who, provider: Option<ProviderName>) -> Result<KillReceipt, ActionError> {
+        let at = clock::now();
+        let lease_until = at.plus_millis(i64::try_from(self.lease.as_millis()).unwrap_or(0));
+        let scope = provider.as_ref().map_or("all", |p| p.as_str()).to_owned();
+        let deed = Deed::new("killAll", who.actor.clone(), who.request_id.clone());
+        let deed = deed.with("scope", scope.as_str()).with("leaseUntil", lease_until.to_string());
+        let intent = self.actions.audit.intend(deed).await?;
+        let id = intent.action_id().to_owned();
+        let mut nodes: BTreeMap<NodeId, Vec<Session>> = BTreeMap::new();
+        for session in self.actions.live.fleet().active() {
+            if provider.as_ref().is_none_or(|p| session.provider == *p) {
+                nodes.entry(session.node.clone()).or_default().push(session);
+            }
+        }
+        let killed = nodes.into_values().map(|sessions| self.kill_on_node(&id, who, sessions));
+        let results: Vec<_> = futures::future::join_all(killed).await.into_iter().flatten().collect();
+        let order = Order {
+            who: who.clone(),
+            at,
+            scope,
+            lease_until,
+            tried: results.iter().filter(|r| r.outcome == "pending").map(|r| (r.node.clone(), clock::now())).collect(),
+            under_way: BTreeSet::new(),
+            results: results.into_iter().map(|r| (r.session_id.clone(), r)).collect(),
+            is_told: true,
+        };
+        let order = Order { is_told: !order.is_pending(), ..order };
+        let result = told(&order);
+        let receipt = order.receipt(&id);
+        self.keep(id, order);
+        let result_word = result.result;
+        self.actions.metrics.actions.get_or_create(&ActionOf { action: "killAll", result: result_word }).inc();
+        self.actions.audit.conclude(intent, result).await;
+        Ok(receipt)
+    }
+
+    /// Keeps an order at hand, and lets the oldest go that are complete.
+    fn keep(&self, id: String, order: Order) {
+        let mut orders = self.orders();
+        orders.insert(id, order);
+        while orders.len() > RECEIPTS
+            && let Some(oldest) = orders.iter().find(|(_, o)| o.is_told).map(|(id, _)| id.clone())
+        {
+            orders.remove(&oldest);
+        }
+        self.changed.notify_one();
+    }
+
+    async fn kill_on_node(&self, id: &str, who: &Who, sessions: Vec<Session>) -> Vec<KillResult> {
+        let kills = sessions.into_iter().map(|session| self.kill(id, who, session));
+        futures::stream::iter(kills).buffer_unordered(KILLS_AT_ONCE).collect().await
+    }
+
+    async fn kill(&self, id: &str, who: &Who, session: Session) -> KillResult {
+        let facts = Metadata::from_iter([("killAll".to_owned(), id.into())]);
+        let answer = self.actions.act_on(who, &session, &Ask::Kill, facts).await;
+        // It may have ended on its way, or while nobody could say so.
+        let now = self.actions.session(&session.session_id).await.ok();
+        judge(&session, answer, now.as_ref())
+    }
+
+    /// Brings kills to nodes that come back, until it is stopped.
+    ///
+    /// # Errors
+    /// [`KillAllError`]; run again, it goes on.
+    pub async fn run(&self, stop: &CancellationToken) -> Result<(), KillAllError> {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            done = self.recover() => done?,
+        }
+        let mut sending = futures::stream::FuturesUnordered::new();
+        for order in self.orders().values_mut() {
+            order.under_way.clear();
+        }
+        loop {
+            for (id, who, node, sessions) in self.due(clock::now()) {
+                sending.push(async move {
+                    let results = self.kill_on_node(&id, &who, sessions).await;
+                    (id, node, results)
+                });
+            }
+            self.tell_expired(clock::now()).await?;
+            self.tell_complete().await?;
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = self.changed.notified() => {}
+                Some((id, node, results)) = sending.next(), if !sending.is_empty() => {
+                    if let Some(order) = self.orders().get_mut(&id) {
+                        order.under_way.remove(&node);
+                        order.tried.insert(node, clock::now());
+                        results.into_iter().for_each(|result| order.take(result));
+                    }
+                }
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// What is to be tried now: on nodes that were heard of since they were tried, within the lease.
+    fn due(&self, now: Timestamp) -> Vec<(String, Who, NodeId, Vec<Session>)> {
+        let mut due = vec![];
+        let fleet = self.actions.live.fleet();
+        for (id, order) in self.orders().iter_mut().filter(|(_, order)| order.is_pending()) {
+            let pending: Vec<_> = order.results.values().filter(|r| r.outcome == "pending").cloned().collect();
+            let mut nodes: BTreeMap<NodeId, Vec<Session>> = BTreeMap::new();
+            for result in pending {
+                let Some(session) = fleet.session(&result.session_id) else { continue };
+                if let Some((outcome, detail)) = ended(&session) {
+                    let report = report_of(&session);
+                    order.take(KillResult { outcome: outcome.into(), detail, report, ..result });
+                } else {
+                    nodes.entry(session.node.clone()).or_default().push(session);
+                }
+            }
+            for (node, sessions) in nodes {
+                let heard = fleet.node(&node).filter(|view| view.online).map(|view| view.last_seen);
+                let is_back = heard.is_some_and(|at| order.tried.get(&node).is_none_or(|tried| at > *tried));
+                if is_back && now < order.lease_until && !order.under_way.contains(&node) {
+                    order.under_way.insert(node.clone());
+                    due.push((id.clone(), order.who.clone(), node, sessions));
+                }
+            }
+        }
+        due
+    }
+
+    /// Gives up what the lease does not cover any more: first in the audit log, then in the receipt.
+    async fn tell_expired(&self, now: Timestamp) -> Result<(), KillAllError> {
+        let mut over = vec![];
+        for (id, order) in self.orders().iter().filter(|(_, o)| now >= o.lease_until && o.under_way.is_empty()) {
+            let pending = order.results.values().filter(|r| r.outcome == "pending");
+            over.extend(pending.map(|r| (id.clone(), order.who.clone(), order.lease_until, r.clone())));
+        }
+        for (id, who, lease_until, result) in over {
+            let detail = format!("not carried out: node {} was not back by {lease_until}", result.node);
+            let mut deed = Deed::new("kill", who.actor, who.request_id).on_session(result.session_id.clone());
+            deed.node = Some(result.node.clone());
+            self.actions.audit.note(deed.with("killAll", id.as_str()), DeedResult::not("expired", &*detail)).await?;
+            if let Some(order) = self.orders().get_mut(&id) {
+                order.take(KillResult { outcome: "expired".into(), detail, ..result });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down which kill-alls have become complete.
+    async fn tell_complete(&self) -> Result<(), KillAllError> {
+        let mut complete = vec![];
+        for (id, order) in self.orders().iter().filter(|(_, order)| !order.is_told && !order.is_pending()) {
+            let deed = Deed::new("killAllCompleted", order.who.actor.clone(), order.who.request_id.clone());
+            complete.push((id.clone(), deed.with("killAll", id.as_str()), told(order)));
+        }
+        for (id, deed, result) in complete {
+            self.actions.audit.note(deed, result).await?;
+            if let Some(order) = self.orders().get_mut(&id) {
+                order.is_told = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up from the audit log what a hub before this one left pending, and the receipts of the last lease.
+    async fn recover(&self) -> Result<(), KillAllError> {
+        let (store, workspace): (&Store, _) = (&self.actions.store, self.actions.bus.workspace());
+        let since = clock::now().plus_millis(-i64::try_from(self.lease.as_millis()).unwrap_or(0));
+        let whole = async {
+            while self.actions.audit.verified_to() < store.last_audit(workspace).await? {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            Ok::<_, StoreError>(())
+        };
+        // A log with a fault never is: then it is what there is.
+        if let Ok(done) = tokio::time::timeout(WHOLE_WITHIN, whole).await {
+            done?;
+        }
+        let (mut before, mut rows) = (None, vec![]);
+        loop {
+            let (page, more) = store.audit(workspace, &AuditFilter::default(), before, PAGE).await?;
+            before = page.last().map(|row| row.n);
+            let is_old = page.last().is_none_or(|row| row.timestamp < since);
+            rows.extend(page.into_iter().filter(|row| row.metadata.contains_key("leaseUntil")));
+            if is_old || !more {
+                break;
+            }
+        }
+        let mut orders = self.orders();
+        // The newest row of each tells all: its outcome, or its completion.
+        for row in rows.into_iter().filter(|row| row.phase == AuditPhase::Outcome) {
+            let id = row.metadata.get("killAll").and_then(|id| id.as_str()).unwrap_or(&row.action_id).to_owned();
+            if let Some(order) = order_of(&row)
+                && !orders.contains_key(&id)
+            {
+                orders.insert(id, order);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the audit log is told of an order: enough to go on with it.
+fn told(order: &Order) -> DeedResult {
+    let all = order.results.len();
+    let count = |outcome: &str| order.results.values().filter(|r| r.outcome == outcome).count();
+    let done = count("killed") + count("ended");
+    let result = match (done == all, count("pending")) {
+        (true, _) => DeedResult::ok(),
+        (false, 0) => DeedResult::not("failed", format!("{done} of {all} sessions killed")),
+        (false, n) => DeedResult::not("unknown", format!("{done} of {all} sessions killed, {n} pending")),
+    };
+    let brief = |r: &KillResult| {
+        let mut brief = serde_json::json!({"sessionId": r.session_id, "node": r.node, "outcome": r.outcome});
+        if r.outcome != "killed"
+            && let Some(fields) = brief.as_object_mut()
+        {
+            fields.insert("detail".into(), r.detail.as_str().into());
+        }
+        brief
+    };
+    let results: Vec<_> = order.results.values().map(brief).collect();
+    let result = result.with("results", results).with("scope", order.scope.as_str());
+    result.with("leaseUntil", order.lease_until.to_string()).with("at", order.at.to_string())
+}
+
+/// The order that a row of the audit log tells of.
+fn order_of(row: &AuditRow) -> Option<Order> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Told {
+        at: Timestamp,
+        scope: String,
+        lease_until: Timestamp,
+        results: Vec<Brief>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Brief {
+        session_id: SessionId,
+        node: NodeId,
+        outcome: String,
+        #[serde(default)]
+        detail: String,
+    }
+    let told: Told = serde_json::from_value(serde_json::to_value(&row.metadata).ok()?).ok()?;
+    let operator = Operator { id: UserId::clone(row.user.id.as_ref()?), name: row.user.name.clone() };
+    let request_id = row.request_id.clone().unwrap_or_default();
+    let results = told.results.into_iter().map(|brief| {
+        let Brief { session_id, node, outcome, detail } = brief;
+        (session_id.clone(), KillResult { session_id, node, outcome, detail, report: None })
+    });
+    let order = Order {
+        who: Who { actor: row.user.clone(), operator, request_id },
+        at: told.at,
+        scope: told.scope,
+        lease_until: told.lease_until,
+        results: results.collect(),
+        tried: BTreeMap::new(),
+        under_way: BTreeSet::new(),
+        is_told: true,
+    };
+    Some(Order { is_told: !order.is_pending(), ..order })
+}
+
+fn report_of(session: &Session) -> Option<EndReport> {
+    serde_json::from_value(session.metadata.get("endReport")?.clone()).ok()
+}
+
+/// The outcome for a session that has ended.
+fn ended(session: &Session) -> Option<(&'static str, String)> {
+    match &session.status {
+        Status::Killed => Some(("killed", session.status_reason.clone().unwrap_or_default())),
+        status if status.is_terminal() => Some(("ended", format!("it is {status}"))),
+        _ => None,
+    }
+}
+
+/// What an answer means; `now` is the session as it is known after it.
+fn judge(session: &Session, answer: Result<CommandReply, ActionError>, now: Option<&Session>) -> KillResult {
+    let has_ended = || now.and_then(|now| Some((ended(now)?, report_of(now))));
+    let (outcome, detail, report) = match answer {
+        Ok(CommandReply { report: Some(report), .. }) if report.survivors.is_empty() => {
+            ("killed", format!("{} processes ended", report.ended.len()), Some(report))
+        }
+        Ok(CommandReply { report: Some(report), .. }) => {
+            ("survived", format!("{} processes live on", report.survivors.len()), Some(report))
+        }
+        Ok(CommandReply { session: Some(s), .. }) if s.status == Status::Killed => ("killed", String::new(), None),
+        Ok(_) => ("unknown", "the node gave no report".into(), None),
+        Err(error) => match (has_ended(), error) {
+            (Some(((outcome, detail), report)), _) => (outcome, detail, report),
+            (None, ActionError::Refused(refusal)) if refusal.code == RefusalCode::Busy => {
+                ("pending", refusal.message, None)
+            }
+            (None, ActionError::Refused(refusal)) => ("refused", refusal.message, None),
+            (None, ActionError::Command(e @ (CommandError::NodeAway(_) | CommandError::BusAway))) => {
+                ("pending", format!("{e}; it is told when it is back"), None)
+            }
+            (None, ActionError::Command(e @ CommandError::Deadline { .. })) => {
+                ("pending", format!("{e}; it is told again when it is heard of"), None)
+            }
+            (None, ActionError::Audit(e)) => ("pending", format!("nothing was done yet: {e}"), None),
+            (None, error) => ("failed", error.to_string(), None),
+        },
+    };
+    let (session_id, node) = (session.session_id.clone(), session.node.clone());
+    KillResult { session_id, node, outcome: outcome.into(), detail, report }
+}
+
+#[cfg(test)]
+mod tests {
+    use bus_schema::{EndedProcess, Outcome, Refusal};
+
+    use super::*;
+
+    fn session(status: &str) -> Session {
+        serde_json::from_value(serde_json::json!({
+            "sessionId": "01JD8Z2V9Q0000000000000001", "workspace": "default", "node": "n1", "provider": "pty",
+            "status": status, "statusSource": "process", "statusSince": "2026-11-22T20:00:00Z",
+            "spawnedAt": "2026-11-22T20:00:00Z", "capabilities": ["kill"], "metadata": {},
+        }))
+        .unwrap()
+    }
+
+    fn outcome(answer: Result<CommandReply, ActionError>, now: &str) -> String {
+        judge(&session("running"), answer, Some(&session(now))).outcome
+    }
+
+    #[test]
+    fn a_kill_with_survivors_is_not_called_one() {
+        let reply = |survivors: Vec<EndedProcess>| {
+            let mut reply = CommandReply::with(None, Outcome::Done);
+            reply.report = Some(EndReport { containment: "cgroup".into(), steps: vec![], ended: vec![], survivors });
+            Ok(reply)
+        };
+        assert_eq!(outcome(reply(vec![]), "running"), "killed");
+        assert_eq!(outcome(reply(vec![EndedProcess { pid: 7, name: "x".into() }]), "killed"), "survived");
+        assert_eq!(outcome(Ok(CommandReply::with(None, Outcome::Accepted)), "running"), "unknown");
+    }
+
+    #[test]
+    fn what_was_not_reached_is_pending_and_what_has_ended_is_not() {
+        let node = NodeId::new("n1").unwrap();
+        let away = || Err(CommandError::NodeAway(node.clone()).into());
+        let late = || Err(CommandError::Deadline { node: node.clone(), seconds: 12 }.into());
+        assert_eq!((outcome(away(), "running"), outcome(late(), "waiting")), ("pending".into(), "pending".into()));
+        assert_eq!((outcome(late(), "killed"), outcome(away(), "completed")), ("killed".into(), "ended".into()));
+        let refused = |code: RefusalCode| Err(ActionError::Refused(Refusal::new(code, "no")));
+        assert_eq!(outcome(refused(RefusalCode::Busy), "running"), "pending");
+        assert_eq!(outcome(refused(RefusalCode::NotCapable), "running"), "refused");
+        assert_eq!(outcome(refused(RefusalCode::WrongState), "killed"), "killed");
+    }
+
+    #[test]
+    fn an_order_is_the_same_after_the_audit_log() {
+        let result = |outcome: &str| KillResult {
+            outcome: outcome.into(),
+            ..judge(&session("running"), Err(ActionError::Ending), None)
+        };
+        let at = Timestamp::from_millis(1_800_000_000_000);
+        let actor = Actor { id: Some(UserId::new("u1").unwrap()), name: "Ada".into(), email: None, role: None };
+        let operator = Operator { id: UserId::new("u1").unwrap(), name: "Ada".into() };
+        let mut order = Order {
+            who: Who { actor: actor.clone(), operator, request_id: "r".into() },
+            at,
+            scope: "all".into(),
+            lease_until: at.plus_millis(900_000),
+            results: BTreeMap::new(),
+            tried: BTreeMap::new(),
+            under_way: BTreeSet::new(),
+            is_told: false,
+        };
+        order.take(result("pending"));
+        let row = serde_json::json!({
+            "n": 1, "workspace": "default", "timestamp": at, "actionId": "a", "phase": "outcome", "action": "killAll",
+            "user": actor, "result": "unknown", "requestId": "r", "metadata": told(&order).metadata,
+        });
+        let again = order_of(&serde_json::from_value(row).unwrap()).unwrap();
+        assert_eq!(again.receipt("a"), order.receipt("a"));
+        assert!(again.is_pending() && !again.is_told);
+    }
+}
