@@ -32,6 +32,7 @@ export const api = {
   session,
   messages: (id: string, query?: { limit?: number; before?: number; after?: number }): string =>
     withQuery(`${session(id)}/messages`, query),
+  discardMessage: (id: string, message: string): string => `${session(id)}/messages/${encodeURIComponent(message)}/discard`,
   inject: (id: string): string => `${session(id)}/inject`,
   answer: (id: string): string => `${session(id)}/answer`,
   act: (id: string, verb: SessionVerb): string => `${session(id)}/${verb}`,

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus_schema::{
-    Action, Actor, Command, CommandId, CommandReply, Delivery, IdError, InjectMode, MessageId, Metadata, NodeId,
-    Operator, Outcome, Refusal, RefusalCode, Session, SessionId, Spawn, TerminalSnapshot,
+    Action, Actor, Command, CommandId, CommandReply, Delivery, IdError, MessageId, Metadata, NodeId, Operator, Outcome,
+    Refusal, RefusalCode, Session, SessionId, Spawn, TerminalSnapshot,
 };
 use hub_store::{Store, StoreError};
 use sha2::{Digest, Sha256};
@@ -243,21 +243,13 @@ impl Actions {
         }
     }
 
-    /// Sends a message to a session: its id, and how far it has come.
+    /// Sends a message to a session: how far it has come. `ask` is an [`Ask::Inject`].
     ///
     /// # Errors
     /// [`ActionError`]. A node that did not answer in time is no error: the message may be there, and its receipts
     /// tell.
-    pub async fn inject(
-        self: &Arc<Self>,
-        asker: Asker,
-        id: SessionId,
-        message: MessageId,
-        content: String,
-        mode: InjectMode,
-        pause_first: bool,
-    ) -> Result<Delivery, ActionError> {
-        match self.act(asker, id, Ask::Inject { message, content, mode, pause_first }).await {
+    pub async fn inject(self: &Arc<Self>, asker: Asker, id: SessionId, ask: Ask) -> Result<Delivery, ActionError> {
+        match self.act(asker, id, ask).await {
             Ok(reply) => Ok(reply.delivery.unwrap_or(Delivery::Accepted)),
             Err(ActionError::Command(CommandError::Deadline { .. } | CommandError::Unreadable { .. })) => {
                 Ok(Delivery::NotKnown)

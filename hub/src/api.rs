@@ -28,6 +28,7 @@ mod sessions;
 mod sse;
 mod terminal;
 mod tokens;
+mod undelivered;
 mod users;
 mod workspaces;
 
@@ -196,6 +197,7 @@ pub fn table() -> Vec<Route> {
         observer(routes!(sse::stream)),
         observer(routes!(sse::session_stream)),
         operator(routes!(actions::inject)),
+        operator(routes!(undelivered::discard)),
         operator(routes!(actions::answer)),
         operator(routes!(actions::pause)),
         operator(routes!(actions::resume)),

@@ -12,6 +12,7 @@
 mod deed;
 mod follow;
 mod refusals;
+mod settled;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as Lock, PoisonError};
@@ -30,6 +31,7 @@ use crate::metrics::Metrics;
 pub use deed::{Deed, DeedResult};
 use follow::Walk;
 use refusals::Refusals;
+pub use settled::{DISCARD, Decision, Settled};
 
 /// How often a row that met another one is tried.
 const TRIES: u32 = 8;
@@ -45,6 +47,7 @@ pub struct Audit {
     refusals: Lock<Refusals>,
     walk: Mutex<Walk>,
     verified_to: AtomicU64,
+    settled: Settled,
 }
 
 /// The end of the log.
@@ -92,7 +95,16 @@ impl Audit {
     /// The log on the bus and its copy in the store.
     pub fn new(bus: Bus, store: Store, metrics: Arc<Metrics>) -> Arc<Self> {
         let (head, refusals, walk) = (Mutex::new(None), Lock::default(), Mutex::default());
-        Arc::new(Self { bus, store, metrics, head, refusals, walk, verified_to: AtomicU64::new(0) })
+        Arc::new(Self {
+            bus,
+            store,
+            metrics,
+            head,
+            refusals,
+            walk,
+            verified_to: AtomicU64::new(0),
+            settled: Settled::default(),
+        })
     }
 
     fn workspace(&self) -> &WorkspaceId {
@@ -201,6 +213,7 @@ impl Audit {
             tracing::warn!(%error, "a checkpoint of the audit log will come later");
         }
         drop(head);
+        self.settled.take(&line.row);
         // The bus has it: a copy that fails now is made by the follower.
         if let Err(error) = self.store.add_audit(&[line], None).await {
             tracing::warn!(%error, "the copy of an audit row will come later");
@@ -230,6 +243,11 @@ impl Audit {
             *head = Some(self.read_head(&self.subject()).await?);
         }
         self.sign(&mut head).await
+    }
+
+    /// What was decided on messages that did not get there.
+    pub fn settled(&self) -> &Settled {
+        &self.settled
     }
 
     /// The last row up to which this hub has checked the log since it started: chain whole, and the same in the store.

@@ -94,6 +94,7 @@ export class HubClient {
 
   inject = (id: string, body: InjectRequest): Promise<InjectReply> =>
     this.#json(api.inject(id), { method: 'POST', body });
+  discardMessage = (id: string, message: string): Promise<void> => this.#send(api.discardMessage(id, message), { method: 'POST' });
   answer = (id: string, body: AnswerRequest): Promise<ActReply> =>
     this.#json(api.answer(id), { method: 'POST', body });
   act = (id: string, verb: SessionVerb): Promise<ActReply> => this.#json(api.act(id, verb), { method: 'POST' });

@@ -228,6 +228,8 @@ export interface InjectRequest {
   mode?: InjectMode;
   pauseFirst?: boolean;
   idempotencyKey: string;
+  /** The message in whose place it is sent. */
+  retryOf?: string;
 }
 
 export interface InjectReply {

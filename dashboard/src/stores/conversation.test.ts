@@ -81,6 +81,8 @@ describe('a conversation', () => {
     const { client } = store(0);
     const conversation = new Conversation(client, 'S');
     const receipt = { sessionId: 'S', messageId: 'm', modeAsked: 'steer', timestamp: '' };
+    conversation.onReceipt({ ...receipt, state: 'unknown' });
+    expect(deliveryText({ delivery: 'delivered' }, conversation.receipt('m'))?.state).toBe('unknown');
     conversation.onReceipt({ ...receipt, state: 'written' });
     conversation.onReceipt({ ...receipt, state: 'delivered' });
     expect(conversation.receipt('m')?.state).toBe('written');

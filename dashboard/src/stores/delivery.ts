@@ -8,13 +8,16 @@ function rank(state: Delivery): number {
       return 1;
     case 'delivered':
       return 2;
-    case 'written':
+    // It was handed over, and nobody knows whether it arrived: more than that the node has it.
+    case 'unknown':
       return 3;
-    case 'taken':
+    case 'written':
       return 4;
+    case 'taken':
+      return 5;
     case 'refused':
     case 'expired':
-      return 5;
+      return 6;
     default:
       return 0;
   }
@@ -85,6 +88,14 @@ export function deliveryText(metadata: Metadata, receipt: Receipt | null): Deliv
       .filter((part) => part !== '')
       .join(' '),
   };
+}
+
+/** What an operator decided on a message that did not get there, as the hub tells it. */
+export function decisionText(metadata: Metadata): string | null {
+  const settled = metadata['settled'];
+  if (settled === null || settled === undefined || typeof settled !== 'object' || Array.isArray(settled)) return null;
+  const by = text(settled['by']) ?? 'somebody';
+  return text(settled['how']) === 'discarded' ? `Given up by ${by}` : `Sent again by ${by}`;
 }
 
 /** Who sent an operator message. */

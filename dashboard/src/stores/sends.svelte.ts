@@ -18,6 +18,8 @@ export interface Send {
   content: string;
   mode: InjectMode | null;
   pauseFirst: boolean;
+  /** The message that did not get there, in whose place this one is sent. */
+  retryOf: string | null;
   progress: SendState;
 }
 
@@ -35,6 +37,7 @@ export class Sends {
   readonly #client: HubClient;
   readonly #drafts: Map<string, string>;
   #arrived: string[] = [];
+  #settled = $state.raw<ReadonlyMap<string, 'sentAgain' | 'discarded'>>(new Map());
 
   constructor(client: HubClient) {
     this.#client = client;
@@ -69,9 +72,34 @@ export class Sends {
   }
 
   send(sessionId: string, content: string, mode: InjectMode | null, pauseFirst: boolean): Promise<void> {
-    const send: Send = { key: newKey(), content, mode, pauseFirst, progress: { state: 'sending' } };
+    const send: Send = { key: newKey(), content, mode, pauseFirst, retryOf: null, progress: { state: 'sending' } };
     this.#set(sessionId, [...this.of(sessionId), send]);
     return this.#try(sessionId, send);
+  }
+
+  /** Sends a message that did not get there once more, as a new one that names it; the same one once, however often it is asked for. */
+  sendAgain(sessionId: string, messageId: string, content: string): Promise<void> {
+    this.#settle(messageId, 'sentAgain');
+    const key = `retry of ${messageId}`;
+    if (this.of(sessionId).some((send) => send.key === key)) return Promise.resolve();
+    const send: Send = { key, content, mode: null, pauseFirst: false, retryOf: messageId, progress: { state: 'sending' } };
+    this.#set(sessionId, [...this.of(sessionId), send]);
+    return this.#try(sessionId, send);
+  }
+
+  /** Gives a message up that did not get there; the hub writes down who did so. */
+  async giveUp(sessionId: string, messageId: string): Promise<void> {
+    await this.#client.discardMessage(sessionId, messageId);
+    this.#settle(messageId, 'discarded');
+  }
+
+  /** What was decided here on a message that did not get there. */
+  settled(messageId: string): 'sentAgain' | 'discarded' | null {
+    return this.#settled.get(messageId) ?? null;
+  }
+
+  #settle(messageId: string, how: 'sentAgain' | 'discarded'): void {
+    this.#settled = new Map([...this.#settled, [messageId, how] as const].slice(-ARRIVED_MAX));
   }
 
   retry(sessionId: string, key: string): Promise<void> {
@@ -82,6 +110,11 @@ export class Sends {
   }
 
   discard(sessionId: string, key: string): void {
+    const send = this.of(sessionId).find((s) => s.key === key);
+    if (send?.progress.state === 'failed' && send.retryOf !== null) {
+      // It was not sent again after all: it is offered once more.
+      this.#settled = new Map([...this.#settled].filter(([messageId]) => messageId !== send.retryOf));
+    }
     this.#set(sessionId, this.of(sessionId).filter((send) => send.key !== key));
   }
 
@@ -101,6 +134,7 @@ export class Sends {
         ...(send.mode === null ? {} : { mode: send.mode }),
         ...(send.pauseFirst ? { pauseFirst: true } : {}),
         idempotencyKey: send.key,
+        ...(send.retryOf === null ? {} : { retryOf: send.retryOf }),
       });
       if (this.#arrived.includes(reply.messageId)) this.discard(sessionId, send.key);
       else this.#progress(sessionId, send.key, { state: 'accepted', messageId: reply.messageId });

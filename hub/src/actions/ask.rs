@@ -39,6 +39,8 @@ pub enum Ask {
         mode: InjectMode,
         /// Freeze the session first.
         pause_first: bool,
+        /// The message in whose place it is sent.
+        retry_of: Option<MessageId>,
     },
 }
 
@@ -86,11 +88,14 @@ impl Ask {
     /// What the audit log is told of it, beside the word.
     pub(super) fn note_in(&self, deed: &mut Deed, session: &Session) {
         match self {
-            Ask::Inject { message, content, mode, pause_first } => {
+            Ask::Inject { message, content, mode, pause_first, retry_of } => {
                 deed.content = Some(content.clone());
                 deed.metadata.insert("messageId".into(), message.as_str().into());
                 deed.metadata.insert("mode".into(), mode.as_str().into());
                 deed.metadata.insert("pauseFirst".into(), (*pause_first).into());
+                if let Some(old) = retry_of {
+                    deed.metadata.insert("retryOf".into(), old.as_str().into());
+                }
             }
             Ask::Answer { request, answer } => {
                 deed.content = answer.text.clone();
@@ -185,7 +190,7 @@ pub(super) fn ask_command(session: &Session, ask: &Ask) -> CommandBody {
         Ask::Answer { request, answer } => (body.message, body.answer) = (Some(request), Some(answer)),
         Ask::Input(data) => body.data = Some(data),
         Ask::Resize(size) => body.size = Some(size),
-        Ask::Inject { message, content, mode, pause_first } => {
+        Ask::Inject { message, content, mode, pause_first, .. } => {
             (body.message, body.content, body.mode) = (Some(message), Some(content), Some(mode));
             body.pause_first = pause_first;
         }

@@ -32,6 +32,9 @@ pub(super) struct InjectBody {
     pause_first: bool,
     /// The same key never injects twice.
     idempotency_key: Option<String>,
+    /// The message in whose place this one is sent: one that was refused, has expired or is unknown. Without a key of
+    /// its own, the same message is sent again once.
+    retry_of: Option<String>,
 }
 
 /// A message on its way.
@@ -116,7 +119,16 @@ pub(super) async fn do_inject(
     if let InjectMode::Unknown(word) = &mode {
         return Err(ApiError::invalid(format!("mode {word:?} is none of queue, steer, interrupt")));
     }
-    let message_id = match &body.idempotency_key {
+    let retry_of = match body.retry_of {
+        Some(old) => {
+            let old = MessageId::new(old).map_err(|e| ApiError::invalid(format!("retryOf: {e}")))?;
+            super::undelivered::check(app, &id, &old).await?;
+            Some(old)
+        }
+        None => None,
+    };
+    let key = body.idempotency_key.or_else(|| retry_of.as_ref().map(|old| format!("retry of {old}")));
+    let message_id = match &key {
         None => new_message_id(),
         Some(key) if key.is_empty() || key.len() > KEY_MAX => {
             return Err(ApiError::invalid(format!("idempotencyKey must be 1 to {KEY_MAX} bytes")));
@@ -124,7 +136,9 @@ pub(super) async fn do_inject(
         Some(key) => keyed_message_id(&id, key),
     };
     let message_id = message_id.map_err(|e| ApiError::malformed(e.to_string()))?;
-    let delivery = app.actions.inject(asker, id, message_id.clone(), body.content, mode, body.pause_first).await?;
+    let message = message_id.clone();
+    let ask = Ask::Inject { message, content: body.content, mode, pause_first: body.pause_first, retry_of };
+    let delivery = app.actions.inject(asker, id, ask).await?;
     Ok((StatusCode::ACCEPTED, Reply(Injected { message_id, delivery })))
 }
 

@@ -198,7 +198,8 @@ pub(super) async fn messages(
         (None, Some(seq)) => PageOf::After(seq),
         (None, None) => PageOf::Newest,
     };
-    let page = app.store.messages(&id, page, limit).await?;
+    let mut page = app.store.messages(&id, page, limit).await?;
+    super::undelivered::add_decisions(&app, &mut page.messages);
     Ok(Reply(Messages { messages: page.messages, has_more: page.has_more, first_seq: page.first_seq }))
 }
 

@@ -102,6 +102,7 @@ impl Audit {
         let mut missing = vec![];
         for line in lines {
             let n = line.row.n;
+            self.settled.take(&line.row);
             if let Some(fault) = walk.chain.next(&line) {
                 self.found(walk, fault);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bus_schema::{Message, NodeId, NodeState, Receipt, Session, SessionId, Timestamp, WorkspaceId};
+use bus_schema::{Delivery, Message, NodeId, NodeState, Receipt, Session, SessionId, Timestamp, WorkspaceId};
 use surrealdb::types::{Bytes, Value};
 
 use crate::db::Store;
@@ -121,6 +121,7 @@ impl Store {
             ("rows", list(batch.messages.iter().map(message_row))),
             ("heads", list(heads(&batch.messages))),
             ("receipts", list(batch.receipts.iter().map(receipt_row))),
+            ("doubts", list(batch.receipts.iter().filter(|r| r.receipt.state == Delivery::NotKnown).map(receipt_row))),
             ("parked", list(batch.parked.iter().map(parked_row))),
             ("cursor", cursor_row(batch.cursor.as_ref())),
         ]);
@@ -134,6 +135,8 @@ impl Store {
              stream_seq = math::max([stream_seq, $h.stream_seq]) RETURN NONE };",
             "IF array::len($receipts) > 0 { INSERT IGNORE INTO delivery $receipts RETURN NONE };",
             "FOR $r IN $receipts { UPDATE $r.id CONTENT $r WHERE rank < $r.rank RETURN NONE };",
+            // Handed over, and nobody knows whether it arrived: that is more than that the node has it.
+            "FOR $r IN $doubts { UPDATE $r.id CONTENT $r WHERE rank <= $r.rank RETURN NONE };",
             ADD_PARKED,
             SET_CURSOR,
             "COMMIT;",
@@ -274,9 +277,14 @@ fn receipt_row(from: &ReceiptRow) -> Value {
     let r = &from.receipt;
     Value::Object(row([
         ("id", id2("delivery", r.session_id.as_str(), text(r.message_id.as_str()))),
-        ("rank", number(r.state.rank().into())),
+        ("rank", number(rank(&r.state).into())),
         ("receipt", document(r)),
     ]))
+}
+
+/// What nobody knows of a message stands beside `delivered`, behind which it comes and before all that is known then.
+fn rank(state: &Delivery) -> u8 {
+    if *state == Delivery::NotKnown { Delivery::Delivered.rank() } else { state.rank() }
 }
 
 fn session_row(from: &SessionRow) -> Value {

@@ -131,7 +131,16 @@ async fn a_delivery_only_gets_further() {
     let store = memory().await;
     let id = SessionId::new(S1).unwrap();
     store.apply_messages(&batch((9..=10).map(|seq| message(S1, seq, seq)).collect())).await.unwrap();
-    for state in [Delivery::Delivered, Delivery::Written, Delivery::Delivered] {
+    // What nobody knows is more than that the node has it, and less than anything that is known.
+    let states = [
+        (Delivery::NotKnown, "unknown"),
+        (Delivery::Delivered, "unknown"),
+        (Delivery::NotKnown, "unknown"),
+        (Delivery::Written, "written"),
+        (Delivery::Delivered, "written"),
+        (Delivery::NotKnown, "written"),
+    ];
+    for (state, stands) in [(Delivery::Delivered, "delivered")].into_iter().chain(states) {
         let receipt = Receipt {
             session_id: id.clone(),
             message_id: MessageId::new("m10").unwrap(),
@@ -143,6 +152,8 @@ async fn a_delivery_only_gets_further() {
         };
         let receipts = vec![ReceiptRow { receipt }];
         store.apply_messages(&MessageBatch { receipts, ..MessageBatch::default() }).await.unwrap();
+        let page = store.messages(&id, PageOf::Newest, 10).await.unwrap();
+        assert_eq!(page.messages[1].metadata["delivery"], stands);
     }
     let page = store.messages(&id, PageOf::Newest, 10).await.unwrap();
     assert_eq!(page.messages[1].metadata["delivery"], "written");

@@ -15,6 +15,7 @@ mod resume;
 mod retention;
 mod routes;
 mod support;
+mod undelivered;
 mod workspaces;
 
 use std::collections::BTreeMap;

@@ -334,6 +334,11 @@ export interface components {
             mode?: components["schemas"]["InjectMode"] | null;
             /** @description Freeze the session before, and leave it frozen. */
             pauseFirst?: boolean;
+            /**
+             * @description The message in whose place this one is sent: one that was refused, has expired or is unknown. Without a key of
+             *     its own, the same message is sent again once.
+             */
+            retryOf?: string | null;
         };
         /** @enum {string} */
         InjectMode: "queue" | "steer" | "interrupt";
@@ -492,7 +497,7 @@ export interface components {
             user: components["schemas"]["MeUser"];
             /** @description The workspace this request was for. */
             workspace: string;
-            /** @description All of your workspaces. */
+            /** @description All of your workspaces that this hub serves. */
             workspaces: components["schemas"]["MeWorkspace"][];
         };
         /** @description A person. */
