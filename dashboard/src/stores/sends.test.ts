@@ -42,6 +42,31 @@ describe('sends', () => {
     expect(sends.of('S')).toEqual([]);
   });
 
+  it('send what did not get there again once, as a message that names it, and give it up only with the hub', async () => {
+    const asked: { path: string; body: unknown }[] = [];
+    const answers = [refused, accepted, (): Response => new Response(null, { status: 204 })];
+    const client = new HubClient({
+      fetch: (path, init) => {
+        asked.push({ path: String(path), body: typeof init?.body === 'string' ? JSON.parse(init.body) : null });
+        const answer = answers.shift();
+        return answer === undefined ? Promise.reject(new TypeError('away')) : Promise.resolve(answer());
+      },
+    });
+    const sends = new Sends(client);
+    await Promise.all([sends.sendAgain('S', 'old', 'hello'), sends.sendAgain('S', 'old', 'hello')]);
+    expect(asked).toMatchObject([{ body: { content: 'hello', retryOf: 'old', idempotencyKey: 'retry of old' } }]);
+    expect(sends.settled('old')).toBe('sentAgain');
+    sends.discard('S', 'retry of old');
+    expect(sends.settled('old')).toBe(null);
+    await sends.sendAgain('S', 'old', 'hello');
+    expect(sends.of('S')).toMatchObject([{ progress: { state: 'accepted' } }]);
+    await sends.giveUp('S', 'late');
+    expect(asked.at(-1)?.path).toBe('/api/mission-control/sessions/S/messages/late/discard');
+    expect(sends.settled('late')).toBe('discarded');
+    await expect(sends.giveUp('S', 'third')).rejects.toThrow();
+    expect(sends.settled('third')).toBe(null);
+  });
+
   it('are gone once the message is there, whichever comes first', async () => {
     let sends: Sends | null = null;
     const { client } = hub([

@@ -23,7 +23,7 @@ const AT_ONCE: usize = 4;
 /// Kills for so many messages: they fall between the messages whatever the machine's speed.
 const MESSAGES_PER_KILL: usize = 20;
 /// How long one message may take until the hub has said something certain of it.
-const SEND_WITHIN: Duration = Duration::from_secs(180);
+const SEND_WITHIN: Duration = Duration::from_secs(600);
 /// How long the next kill waits for a message to arrive.
 const PROGRESS_WITHIN: Duration = Duration::from_secs(20);
 /// How long the last messages may take to settle. What nobody knows is asked again every 30 s.
