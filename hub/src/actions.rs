@@ -4,12 +4,15 @@
 //! find the session ─► audit intent (no intent, no action) ─► can it? ─► signed command ─► audit outcome ─► answer
 //! ```
 //!
+//! On a marked session, what needs two becomes a request first: [`second`].
+//!
 //! Laws:
 //! 1. An action that has begun is carried to its end, also if whoever asked for it has gone.
 //! 2. What is not known is said to be not known, never called done or failed.
 
 mod ask;
 pub mod kill_all;
+mod second;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +21,7 @@ use bus_schema::{
     Action, Actor, Command, CommandId, CommandReply, Delivery, IdError, MessageId, Metadata, NodeId, Operator, Outcome,
     Refusal, RefusalCode, Session, SessionId, Spawn, TerminalSnapshot,
 };
-use hub_store::{Store, StoreError};
+use hub_store::{Approval, FourEyes, Store, StoreError};
 use sha2::{Digest, Sha256};
 use tokio_util::task::TaskTracker;
 use ulid::Ulid;
@@ -27,10 +30,13 @@ use crate::audit::{Audit, AuditError, Deed, DeedResult};
 use crate::authn::Principal;
 use crate::bus::{Bus, CommandError};
 use crate::clock;
+use crate::control::{Control, ControlError};
 use crate::live::Live;
 use crate::metrics::{ActionOf, Metrics};
 pub use ask::Ask;
 use ask::{CommandBody, ask_command, can};
+pub use second::Acted;
+use second::By;
 
 /// How long a command is valid, and how long its answer is waited for. Longer than a kill of a large tree takes.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(12);
@@ -41,6 +47,7 @@ pub struct Actions {
     store: Store,
     live: Arc<Live>,
     audit: Arc<Audit>,
+    control: Arc<Control>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
 }
@@ -95,6 +102,9 @@ pub enum ActionError {
     /// The intent could not be written: nothing was done.
     #[error("nothing was done: the audit log cannot be written")]
     Audit(#[from] AuditError),
+    /// Somebody else writes there, or two are needed.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -113,10 +123,11 @@ impl Actions {
         store: Store,
         live: Arc<Live>,
         audit: Arc<Audit>,
+        control: Arc<Control>,
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
     ) -> Arc<Self> {
-        Arc::new(Self { bus, store, live, audit, metrics, tasks })
+        Arc::new(Self { bus, store, live, audit, control, metrics, tasks })
     }
 
     /// A session of this workspace, as it is now.
@@ -133,15 +144,19 @@ impl Actions {
         }
     }
 
-    /// Does something with a session, and waits for what becomes of it.
+    /// Does something with a session, and waits for what becomes of it; or, where two are needed, asks for it.
     ///
     /// # Errors
     /// [`ActionError`].
-    pub async fn act(self: &Arc<Self>, asker: Asker, id: SessionId, ask: Ask) -> Result<CommandReply, ActionError> {
+    pub async fn act(self: &Arc<Self>, asker: Asker, id: SessionId, ask: Ask) -> Result<Acted, ActionError> {
         let this = Arc::clone(self);
         let task = self.tasks.spawn(async move {
             let session = this.session(&id).await?;
-            this.act_on(&Who::from(&asker), &session, &ask, Metadata::new()).await
+            if let Some(approval) = this.ask_first(&asker, &session, &ask).await? {
+                return Ok(Acted::Asked(Box::new(approval)));
+            }
+            let reply = this.act_on(&By::themselves(&asker), &session, &ask, Metadata::new()).await?;
+            Ok(Acted::Done(Box::new(reply)))
         });
         task.await.map_err(|_| ActionError::Ending)?
     }
@@ -149,28 +164,36 @@ impl Actions {
     /// Does something with a session; `facts` go into the audit log with it.
     async fn act_on(
         &self,
-        who: &Who,
+        by: &By,
         session: &Session,
         ask: &Ask,
         facts: Metadata,
     ) -> Result<CommandReply, ActionError> {
-        let mut deed = Deed::new(ask.word(), who.actor.clone(), who.request_id.clone());
-        deed.metadata = facts;
+        let mut deed = by.deed(ask.word());
+        deed.metadata.extend(facts);
         deed.session_id = Some(session.session_id.clone());
         deed.node = Some(session.node.clone());
         ask.note_in(&mut deed, session);
         let intent = self.audit.intend(deed).await?;
-        let answer = match can(session, &ask.capability()).and_then(|()| ask.fits(session)) {
+        let answer = match self.may(by, session, ask).await {
             Ok(()) => {
-                let (operator, body) = (who.operator.clone(), ask_command(session, ask));
-                self.send_as(operator, &who.request_id, session.node.clone(), body).await
+                let (operator, body) = (by.who.operator.clone(), ask_command(session, ask));
+                self.send_as(operator, &by.who.request_id, session.node.clone(), body).await
             }
-            Err(refusal) => Err(refusal.into()),
+            Err(error) => Err(error),
         };
         let result = deed_result(&answer);
         self.metrics.actions.get_or_create(&ActionOf { action: ask.word(), result: result.result }).inc();
         self.audit.conclude(intent, result).await;
         answer
+    }
+
+    async fn may(&self, by: &By, session: &Session, ask: &Ask) -> Result<(), ActionError> {
+        can(session, &ask.capability()).and_then(|()| ask.fits(session))?;
+        if let (Ask::Input(_) | Ask::Resize(_), Some(asker)) = (ask, &by.asker) {
+            self.control.before_typing(asker, session).await?;
+        }
+        Ok(())
     }
 
     /// Sends a command, and takes the session that comes back with the answer.
@@ -243,16 +266,23 @@ impl Actions {
         }
     }
 
-    /// Sends a message to a session: how far it has come. `ask` is an [`Ask::Inject`].
+    /// Sends a message to a session: how far it has come, and the request where two are needed. `ask` is an
+    /// [`Ask::Inject`].
     ///
     /// # Errors
     /// [`ActionError`]. A node that did not answer in time is no error: the message may be there, and its receipts
     /// tell.
-    pub async fn inject(self: &Arc<Self>, asker: Asker, id: SessionId, ask: Ask) -> Result<Delivery, ActionError> {
+    pub async fn inject(
+        self: &Arc<Self>,
+        asker: Asker,
+        id: SessionId,
+        ask: Ask,
+    ) -> Result<(Delivery, Option<Approval>), ActionError> {
         match self.act(asker, id, ask).await {
-            Ok(reply) => Ok(reply.delivery.unwrap_or(Delivery::Accepted)),
+            Ok(Acted::Done(reply)) => Ok((reply.delivery.unwrap_or(Delivery::Accepted), None)),
+            Ok(Acted::Asked(approval)) => Ok((Delivery::Unknown("awaitsApproval".into()), Some(*approval))),
             Err(ActionError::Command(CommandError::Deadline { .. } | CommandError::Unreadable { .. })) => {
-                Ok(Delivery::NotKnown)
+                Ok((Delivery::NotKnown, None))
             }
             Err(error) => Err(error),
         }
@@ -284,9 +314,24 @@ impl Actions {
             if let Some(resumed) = &spawn.resumed {
                 deed.metadata.insert("resumeSessionId".into(), resumed.session_id.as_str().into());
             }
+            let mark = this.mark_of_resumed(&spawn).await?;
+            if let Some(mark) = &mark {
+                deed.metadata.insert("markOf".into(), mark.session_id.as_str().into());
+            }
             let intent = this.audit.intend(deed).await?;
+            let new = spawn.session_id.clone();
             let body = CommandBody { action: Action::Spawn, spawn: Some(spawn), ..CommandBody::new(Action::Spawn) };
-            let answer = this.send(&asker, known, body).await;
+            // The mark is there before the session is.
+            let answer = match this.hand_on(mark.as_ref(), &new).await {
+                Ok(()) => this.send(&asker, known, body).await,
+                Err(error) => Err(error),
+            };
+            if let (Some(_), Err(ActionError::Refused(_) | ActionError::Command(CommandError::NodeAway(_)))) =
+                (&mark, &answer)
+                && let Err(error) = this.control.unmark(&new).await
+            {
+                tracing::warn!(%error, "the mark of a session that never came to be stays");
+            }
             let result = deed_result(&answer);
             this.metrics.actions.get_or_create(&ActionOf { action: "spawn", result: result.result }).inc();
             this.audit.conclude(intent, result).await;
@@ -294,6 +339,24 @@ impl Actions {
             answer?.session.ok_or(ActionError::Failed(silent))
         });
         task.await.map_err(|_| ActionError::Ending)?
+    }
+
+    /// A marked conversation cannot be gone on with unmarked, nor with words that nobody agreed to.
+    async fn mark_of_resumed(&self, spawn: &Spawn) -> Result<Option<FourEyes>, ActionError> {
+        let Some(resumed) = &spawn.resumed else { return Ok(None) };
+        let mark = self.control.mark_over(&self.session(&resumed.session_id).await?).await?;
+        if mark.is_some() && spawn.prompt.is_some() {
+            let text = "the conversation is of a marked session: go on without a first message, and send it then";
+            return Err(ControlError::NeedsSecond(text).into());
+        }
+        Ok(mark)
+    }
+
+    async fn hand_on(&self, mark: Option<&FourEyes>, to: &SessionId) -> Result<(), ActionError> {
+        match mark {
+            Some(mark) => Ok(self.control.hand_on(mark, to).await?),
+            None => Ok(()),
+        }
     }
 
     /// What a session's terminal shows: asked for by viewers, changes nothing, so it is not written down.
@@ -322,6 +385,9 @@ fn deed_result(answer: &Result<CommandReply, ActionError>) -> DeedResult {
             result
         }
         Err(ActionError::Refused(refusal)) => DeedResult::not("refused", refusal.message.clone()),
+        Err(ActionError::Control(e @ (ControlError::Held(_) | ControlError::NeedsSecond(_)))) => {
+            DeedResult::not("refused", e.to_string())
+        }
         Err(ActionError::Command(e @ (CommandError::Deadline { .. } | CommandError::Unreadable { .. }))) => {
             DeedResult::not("unknown", e.to_string())
         }

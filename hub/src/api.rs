@@ -14,6 +14,7 @@ mod agent_providers;
 mod audit;
 mod auth;
 mod body;
+mod control;
 mod deeds;
 mod error;
 mod invitations;
@@ -59,6 +60,7 @@ use crate::agent_providers::AgentProviders;
 use crate::audit::{Audit, Deed};
 use crate::authn::{Authn, COOKIE, Oidc, Principal, SECURE_COOKIE, Shown, cookie};
 use crate::bus::Bus;
+use crate::control::Control;
 use crate::enrolment::Enrolment;
 use crate::journal::Journal;
 use crate::limits::Limits;
@@ -101,6 +103,8 @@ pub struct App {
     pub enrolment: Arc<Enrolment>,
     /// How long messages are kept.
     pub retention: Arc<Retention>,
+    /// Who may act on a session at this moment.
+    pub control: Arc<Control>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Ends open streams.
@@ -209,6 +213,14 @@ pub fn table() -> Vec<Route> {
         observer(routes!(terminal::stream)),
         operator(routes!(terminal::input)),
         operator(routes!(terminal::resize)),
+        operator(routes!(control::take)),
+        operator(routes!(control::release)),
+        observer(routes!(control::get)),
+        observer(routes!(control::get_four_eyes)),
+        admin(routes!(control::put_four_eyes)),
+        observer(routes!(control::approvals)),
+        operator(routes!(control::approve)),
+        operator(routes!(control::refuse)),
         observer(routes!(layout::get)),
         observer(routes!(layout::put)),
         observer(routes!(audit::list)),

@@ -12,10 +12,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus_schema::{DecodeError, WorkspaceId, decode, encode};
+use bus_schema::{DecodeError, Timestamp, WorkspaceId, decode, encode};
 use hub_store::{
     AgentProvider, AgentProviderRow, ApiToken, Cursor, Invitation, Membership, MembershipRow, Record, RecordBody,
-    SignIn, Store, StoreError,
+    SignIn, Store, StoreError, Writer,
 };
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -47,9 +47,27 @@ pub struct Journal {
     generation: watch::Sender<u64>,
     /// Grows with what may change who somebody is or what they may do.
     people: watch::Sender<u64>,
+    /// Grows with what concerns control: who writes on terminals, what needs a second.
+    control: watch::Sender<u64>,
     followed: watch::Sender<bool>,
     /// Records that depend on each other are written one after the other, or they would only meet on the bus.
     one_by_one: Mutex<()>,
+}
+
+/// What became of a record that is written on a condition.
+#[derive(Debug)]
+pub enum Put {
+    /// It stands there now.
+    Written(Record),
+    /// The last one was not as wanted, and stays.
+    Kept(Option<Record>),
+}
+
+impl Put {
+    /// True if it stands there now.
+    pub fn is_written(&self) -> bool {
+        matches!(self, Put::Written(_))
+    }
 }
 
 /// A record could not be written, or not followed.
@@ -72,9 +90,9 @@ pub enum JournalError {
 impl Journal {
     /// The journal on the bus and its projection in the store.
     pub fn new(bus: Bus, store: Store, metrics: Arc<Metrics>) -> Arc<Self> {
-        let (generation, people) = (watch::Sender::new(0), watch::Sender::new(0));
+        let (generation, people, control) = (watch::Sender::new(0), watch::Sender::new(0), watch::Sender::new(0));
         let (followed, one_by_one) = (watch::Sender::new(false), Mutex::default());
-        Arc::new(Self { bus, store, metrics, generation, people, followed, one_by_one })
+        Arc::new(Self { bus, store, metrics, generation, people, control, followed, one_by_one })
     }
 
     /// A number that grows whenever something in the records changed.
@@ -87,8 +105,18 @@ impl Journal {
         self.people.subscribe()
     }
 
+    /// Tells when somebody began or ceased to write on a terminal, a mark changed, or a request.
+    pub fn control(&self) -> watch::Receiver<u64> {
+        self.control.subscribe()
+    }
+
     fn applied(&self, records: &[Record]) {
         self.generation.send_modify(|n| *n += 1);
+        let controls =
+            |r: &Record| matches!(r.body, RecordBody::Writer(_) | RecordBody::FourEyes(_) | RecordBody::Approval(_));
+        if records.iter().any(controls) {
+            self.control.send_modify(|n| *n += 1);
+        }
         if records.iter().any(|r| match r.body {
             RecordBody::User(_) | RecordBody::Membership(_) => true,
             RecordBody::SignIn(_) | RecordBody::ApiToken(_) => r.deleted,
@@ -96,7 +124,10 @@ impl Journal {
             | RecordBody::AgentProvider(_)
             | RecordBody::Invitation(_)
             | RecordBody::Retention(_)
-            | RecordBody::Hold(_) => false,
+            | RecordBody::Hold(_)
+            | RecordBody::Writer(_)
+            | RecordBody::FourEyes(_)
+            | RecordBody::Approval(_) => false,
         }) {
             self.people.send_modify(|n| *n += 1);
         }
@@ -119,8 +150,10 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]; without an answer of the bus the record may have been written all the same.
     pub async fn put(&self, body: RecordBody, deleted: bool) -> Result<Record, JournalError> {
-        let (_, record) = self.write(body, deleted, |_| true).await?;
-        Ok(record)
+        match self.put_if(body, deleted, |_| true).await? {
+            Put::Written(record) => Ok(record),
+            Put::Kept(_) => Err(JournalError::Behind),
+        }
     }
 
     /// Writes a record that is not there yet, or not any more; false if it is.
@@ -128,7 +161,7 @@ impl Journal {
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn create(&self, body: RecordBody) -> Result<bool, JournalError> {
-        Ok(self.write(body, false, |last| last.is_none_or(|r| r.deleted)).await?.0)
+        Ok(self.put_if(body, false, |last| last.is_none_or(|r| r.deleted)).await?.is_written())
     }
 
     /// Writes a record that is there, and not taken away; false if it is not. Of two that take the same away, one is
@@ -137,16 +170,28 @@ impl Journal {
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn replace(&self, body: RecordBody, deleted: bool) -> Result<bool, JournalError> {
-        Ok(self.write(body, deleted, |last| last.is_some_and(|r| !r.deleted)).await?.0)
+        Ok(self.put_if(body, deleted, |last| last.is_some_and(|r| !r.deleted)).await?.is_written())
     }
 
-    /// Writes a record if the last of it on the bus is as wanted.
-    async fn write(
+    /// The last record of a place, asked of the bus itself: what other hubs wrote a moment ago is in it.
+    ///
+    /// # Errors
+    /// [`JournalError::Bus`]; a record that cannot be read counts as none.
+    pub async fn current(&self, (table, key): (&'static str, String)) -> Result<Option<Record>, JournalError> {
+        let last = self.bus.last_among(StreamName::Journal, &journal_subject(table, &key)).await?;
+        Ok(last.and_then(|stored| read(&stored).ok()).filter(|record| !record.deleted))
+    }
+
+    /// Writes a record if the last of it on the bus is as wanted: compare and set, over all hubs.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn put_if(
         &self,
         body: RecordBody,
         deleted: bool,
         wanted: impl Fn(Option<&Record>) -> bool,
-    ) -> Result<(bool, Record), JournalError> {
+    ) -> Result<Put, JournalError> {
         let mut record = Record { rev: 0, deleted, body };
         let (table, key) = record.place();
         let subject = journal_subject(table, &key);
@@ -156,7 +201,7 @@ impl Journal {
             let behind = last.as_ref().map_or(0, |stored| stored.seq);
             let last = last.and_then(|stored| read(&stored).ok());
             if !wanted(last.as_ref()) {
-                return Ok((false, record));
+                return Ok(Put::Kept(last));
             }
             // It grows also where the last record cannot be read, or the whole journal was lost and begun anew.
             let now = clock::now().as_millis().unsigned_abs();
@@ -174,7 +219,7 @@ impl Journal {
         }
         self.store.apply_records(std::slice::from_ref(&record), None).await?;
         self.applied(std::slice::from_ref(&record));
-        Ok((true, record))
+        Ok(Put::Written(record))
     }
 
     /// Writes a record of what is set up for runtimes, made by `decide` out of all that there are (true: take it away).
@@ -304,17 +349,22 @@ fn ttl(body: &RecordBody) -> Option<Duration> {
     match body {
         RecordBody::SignIn(SignIn { expires, .. })
         | RecordBody::ApiToken(ApiToken { expires, .. })
-        | RecordBody::Invitation(Invitation { expires, .. }) => {
-            let ends = expires.plus_millis(AFTERLIFE_MS);
-            Some(Duration::from_millis(ends.millis_since(clock::now()).max(1_000)))
-        }
+        | RecordBody::Invitation(Invitation { expires, .. }) => Some(afterlife(*expires)),
+        RecordBody::Writer(Writer { until: ends, .. }) => Some(afterlife(*ends)),
+        RecordBody::Approval(approval) => Some(afterlife(approval.expires)),
         RecordBody::User(_)
         | RecordBody::Membership(_)
         | RecordBody::Layout(_)
         | RecordBody::AgentProvider(_)
         | RecordBody::Retention(_)
-        | RecordBody::Hold(_) => None,
+        | RecordBody::Hold(_)
+        | RecordBody::FourEyes(_) => None,
     }
+}
+
+/// From now until some time after an end.
+fn afterlife(end: Timestamp) -> Duration {
+    Duration::from_millis(end.plus_millis(AFTERLIFE_MS).millis_since(clock::now()).max(1_000))
 }
 
 /// Records that depend on each other within a workspace.

@@ -9,6 +9,7 @@ pub mod authn;
 pub mod bus;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod enrolment;
 pub mod ingest;
 pub mod journal;

@@ -125,6 +125,12 @@ impl Live {
         }
     }
 
+    /// Tells viewers who may act on a session now.
+    pub fn tell_control<T: Serialize>(&self, session: &SessionId, body: &T) {
+        let (place, _) = self.ring.end();
+        self.push(event("control", Some(session), place, false, body));
+    }
+
     fn push(&self, event: Event) {
         self.metrics.live_events.inc();
         self.ring.push([event]);

@@ -24,6 +24,7 @@ use crate::audit::Audit;
 use crate::authn::{self, Authn, Oidc};
 use crate::bus::{Bus, BusError, StreamName};
 use crate::config::NatsConfig;
+use crate::control::Control;
 use crate::enrolment::{self, Enrolment};
 use crate::ingest::Ingest;
 use crate::journal::Journal;
@@ -93,11 +94,20 @@ impl Workspace {
         let live = Arc::new(live);
         let audit = Audit::new(bus.clone(), store.clone(), Arc::clone(metrics));
         let authn = Arc::new(Authn::new(common.authn.clone(), workspace.clone()));
+        let control = Control::new(
+            workspace.clone(),
+            Arc::clone(journal),
+            store.clone(),
+            Arc::clone(&audit),
+            Arc::clone(&live),
+            common.limits.config(),
+        );
         let actions = Actions::new(
             bus.clone(),
             store.clone(),
             Arc::clone(&live),
             Arc::clone(&audit),
+            Arc::clone(&control),
             Arc::clone(metrics),
             tasks.clone(),
         );
@@ -142,6 +152,7 @@ impl Workspace {
             agent_providers,
             enrolment,
             retention,
+            control,
             metrics: Arc::clone(metrics),
             stop: common.stop.clone(),
             tasks: tasks.clone(),
@@ -191,6 +202,11 @@ impl Workspace {
         starter.start("retention", move |stop| {
             let retention = Arc::clone(&retention);
             async move { retention.run(&stop).await }
+        });
+        let control = Arc::clone(&app.control);
+        starter.start("control", move |stop| {
+            let control = Arc::clone(&control);
+            async move { control.run(&stop).await }
         });
         let agent_providers = Arc::clone(&app.agent_providers);
         starter.start("agent-providers", move |stop| {

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::second::By;
 use super::{ActionError, Actions, Ask, Asker, Who};
 use crate::audit::{AuditError, Deed, DeedResult};
 use crate::bus::CommandError;
@@ -61,13 +62,17 @@ pub struct KillResult {
     /// On which node.
     pub node: NodeId,
     /// `killed`; `ended` by itself; `pending`: its node is away, and is told when it is back; `expired`: it was not
-    /// back in time; `survived`, `refused`, `failed`, `unknown`.
+    /// back in time; `survived`, `refused`, `failed`, `unknown`; `awaitsApproval` where four eyes are needed: it lives
+    /// until a second person agrees.
     pub outcome: String,
     /// In a few words.
     pub detail: String,
     /// The proof, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<EndReport>,
+    /// The request that a second person has to agree to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval_id: Option<String>,
 }
 
 /// What became of a kill-all.
@@ -167,11 +172,12 @@ impl KillAll {
     ) -> Result<KillReceipt, ActionError> {
         let this = Arc::clone(self);
         // What has begun is carried to its end, also if whoever asked has gone.
-        let task = self.actions.tasks.spawn(async move { this.begin(&Who::from(&asker), provider).await });
+        let task = self.actions.tasks.spawn(async move { this.begin(&By::themselves(&asker), provider).await });
         task.await.map_err(|_| ActionError::Ending)?
     }
 
-    async fn begin(&self, who: &Who, provider: Option<ProviderName>) -> Result<KillReceipt, ActionError> {
+    async fn begin(&self, by: &By, provider: Option<ProviderName>) -> Result<KillReceipt, ActionError> {
+        let who = &by.who;
         let at = clock::now();
         let lease_until = at.plus_millis(i64::try_from(self.lease.as_millis()).unwrap_or(0));
         let scope = provider.as_ref().map_or("all", |p| p.as_str()).to_owned();
@@ -185,7 +191,7 @@ impl KillAll {
                 nodes.entry(session.node.clone()).or_default().push(session);
             }
         }
-        let killed = nodes.into_values().map(|sessions| self.kill_on_node(&id, who, sessions));
+        let killed = nodes.into_values().map(|sessions| self.kill_on_node(&id, by, sessions));
         let results: Vec<_> = futures::future::join_all(killed).await.into_iter().flatten().collect();
         let order = Order {
             who: who.clone(),
@@ -219,17 +225,48 @@ impl KillAll {
         self.changed.notify_one();
     }
 
-    async fn kill_on_node(&self, id: &str, who: &Who, sessions: Vec<Session>) -> Vec<KillResult> {
-        let kills = sessions.into_iter().map(|session| self.kill(id, who, session));
+    async fn kill_on_node(&self, id: &str, by: &By, sessions: Vec<Session>) -> Vec<KillResult> {
+        let kills = sessions.into_iter().map(|session| self.kill(id, by, session));
         futures::stream::iter(kills).buffer_unordered(KILLS_AT_ONCE).collect().await
     }
 
-    async fn kill(&self, id: &str, who: &Who, session: Session) -> KillResult {
+    async fn kill(&self, id: &str, by: &By, session: Session) -> KillResult {
+        if let Some(held) = self.held_back(by, &session).await {
+            return held;
+        }
         let facts = Metadata::from_iter([("killAll".to_owned(), id.into())]);
-        let answer = self.actions.act_on(who, &session, &Ask::Kill, facts).await;
+        let answer = self.actions.act_on(by, &session, &Ask::Kill, facts).await;
         // It may have ended on its way, or while nobody could say so.
         let now = self.actions.session(&session.session_id).await.ok();
         judge(&session, answer, now.as_ref())
+    }
+
+    /// What becomes of a session that is marked, so that two are needed; none if it is not.
+    async fn held_back(&self, by: &By, session: &Session) -> Option<KillResult> {
+        let result = |outcome: &str, detail: String| KillResult {
+            session_id: session.session_id.clone(),
+            node: session.node.clone(),
+            outcome: outcome.into(),
+            detail,
+            report: None,
+            approval_id: None,
+        };
+        let Some(asker) = &by.asker else {
+            return match self.actions.control.mark_over(session).await {
+                Ok(None) => None,
+                Ok(Some(_)) => Some(result("refused", "marked meanwhile: killing it needs a second person".into())),
+                // Whether it is marked is not known, so it is not touched yet.
+                Err(error) => Some(result("pending", format!("nothing was done yet: {error}"))),
+            };
+        };
+        match self.actions.ask_first(asker, session, &Ask::Kill).await {
+            Ok(None) => None,
+            Ok(Some(approval)) => {
+                let text = "marked: it lives until a second person agrees; they have been asked";
+                Some(KillResult { approval_id: Some(approval.id), ..result("awaitsApproval", text.into()) })
+            }
+            Err(error) => Some(judge(session, Err(error), None)),
+        }
     }
 
     /// Brings kills to nodes that come back, until it is stopped.
@@ -248,7 +285,7 @@ impl KillAll {
         loop {
             for (id, who, node, sessions) in self.due(clock::now()) {
                 sending.push(async move {
-                    let results = self.kill_on_node(&id, &who, sessions).await;
+                    let results = self.kill_on_node(&id, &By::earlier(&who), sessions).await;
                     (id, node, results)
                 });
             }
@@ -386,6 +423,9 @@ fn told(order: &Order) -> DeedResult {
             && let Some(fields) = brief.as_object_mut()
         {
             fields.insert("detail".into(), r.detail.as_str().into());
+            if let Some(approval) = &r.approval_id {
+                fields.insert("approvalId".into(), approval.as_str().into());
+            }
         }
         brief
     };
@@ -412,13 +452,14 @@ fn order_of(row: &AuditRow) -> Option<Order> {
         outcome: String,
         #[serde(default)]
         detail: String,
+        approval_id: Option<String>,
     }
     let told: Told = serde_json::from_value(serde_json::to_value(&row.metadata).ok()?).ok()?;
     let operator = Operator { id: UserId::clone(row.user.id.as_ref()?), name: row.user.name.clone() };
     let request_id = row.request_id.clone().unwrap_or_default();
     let results = told.results.into_iter().map(|brief| {
-        let Brief { session_id, node, outcome, detail } = brief;
-        (session_id.clone(), KillResult { session_id, node, outcome, detail, report: None })
+        let Brief { session_id, node, outcome, detail, approval_id } = brief;
+        (session_id.clone(), KillResult { session_id, node, outcome, detail, report: None, approval_id })
     });
     let order = Order {
         who: Who { actor: row.user.clone(), operator, request_id },
@@ -475,7 +516,7 @@ fn judge(session: &Session, answer: Result<CommandReply, ActionError>, now: Opti
         },
     };
     let (session_id, node) = (session.session_id.clone(), session.node.clone());
-    KillResult { session_id, node, outcome: outcome.into(), detail, report }
+    KillResult { session_id, node, outcome: outcome.into(), detail, report, approval_id: None }
 }
 
 #[cfg(test)]

@@ -2,15 +2,18 @@
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json as Reply};
 use bus_schema::{Answer, Delivery, EndReport, InjectMode, MessageId, ProviderName, Session, SessionId, limits};
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::body::{InPath, Json};
+use super::control::Waiting;
 use super::error::ApiError;
 use crate::actions::kill_all::KillReceipt;
-use crate::actions::{Ask, Asker, keyed_message_id, new_message_id};
+use crate::actions::{Acted as Outcome, Ask, Asker, keyed_message_id, new_message_id};
+use crate::control::ApprovalView;
 
 /// Longest idempotency key.
 const KEY_MAX: usize = 256;
@@ -43,8 +46,11 @@ pub(super) struct InjectBody {
 pub(super) struct Injected {
     /// Its id; receipts and the stream carry it.
     message_id: MessageId,
-    /// How far it has come.
+    /// How far it has come; `awaitsApproval` where four eyes are needed: it is sent when a second person agrees.
     delivery: Delivery,
+    /// What a second person has to agree to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval: Option<ApprovalView>,
 }
 
 /// The answer to what a session asks.
@@ -86,8 +92,11 @@ pub(super) struct KillReceipts {
     receipts: Vec<KillReceipt>,
 }
 
-pub(super) async fn act(app: &Shared, asker: Asker, id: SessionId, ask: Ask) -> Result<Reply<Acted>, ApiError> {
-    let reply = app.actions.act(asker, id.clone(), ask).await?;
+pub(super) async fn act(app: &Shared, asker: Asker, id: SessionId, ask: Ask) -> Result<Response, ApiError> {
+    let reply = match app.actions.act(asker, id.clone(), ask).await? {
+        Outcome::Done(reply) => *reply,
+        Outcome::Asked(approval) => return Ok(Waiting::of(*approval)),
+    };
     // The fleet may know more than the answer by now.
     let session = match app.live.fleet().session(&id) {
         Some(now) if reply.session.as_ref().is_none_or(|s| now.rev >= s.rev) => Some(now),
@@ -97,7 +106,7 @@ pub(super) async fn act(app: &Shared, asker: Asker, id: SessionId, ask: Ask) -> 
         Some(session) => session,
         None => app.actions.session(&id).await?,
     };
-    Ok(Reply(Acted { session, report: reply.report }))
+    Ok(Reply(Acted { session, report: reply.report }).into_response())
 }
 
 pub(super) async fn do_inject(
@@ -138,8 +147,9 @@ pub(super) async fn do_inject(
     let message_id = message_id.map_err(|e| ApiError::malformed(e.to_string()))?;
     let message = message_id.clone();
     let ask = Ask::Inject { message, content: body.content, mode, pause_first: body.pause_first, retry_of };
-    let delivery = app.actions.inject(asker, id, ask).await?;
-    Ok((StatusCode::ACCEPTED, Reply(Injected { message_id, delivery })))
+    let (delivery, approval) = app.actions.inject(asker, id, ask).await?;
+    let approval = approval.map(ApprovalView::from);
+    Ok((StatusCode::ACCEPTED, Reply(Injected { message_id, delivery, approval })))
 }
 
 pub(super) async fn do_kill_all(app: &Shared, asker: Asker, body: KillAllBody) -> Result<Reply<KillReceipt>, ApiError> {
@@ -169,14 +179,14 @@ pub(super) async fn inject(
 /// Answer what a session asks: a choice among its options, or words where it takes some.
 #[utoipa::path(post, path = "/api/mission-control/sessions/{id}/answer", tag = "actions",
     params(("id" = String, Path)), request_body = AnswerBody, responses(
-        (status = 200, body = Acted), (status = 404, body = super::error::ErrorBody),
+        (status = 200, body = Acted), (status = 202, body = Waiting), (status = 404, body = super::error::ErrorBody),
         (status = 409, body = super::error::ErrorBody), (status = 422, body = super::error::ErrorBody)))]
 pub(super) async fn answer(
     State(app): State<Shared>,
     Extension(asker): Extension<Asker>,
     InPath(id): InPath,
     Json(body): Json<AnswerBody>,
-) -> Result<Reply<Acted>, ApiError> {
+) -> Result<Response, ApiError> {
     let request = MessageId::new(&body.request_id).map_err(|e| ApiError::invalid(format!("requestId: {e}")))?;
     let text = body.text.filter(|text| !text.is_empty());
     if body.option_id.is_none() && text.is_none() {
@@ -200,7 +210,7 @@ pub(super) async fn pause(
     State(app): State<Shared>,
     Extension(asker): Extension<Asker>,
     InPath(id): InPath,
-) -> Result<Reply<Acted>, ApiError> {
+) -> Result<Response, ApiError> {
     act(&app, asker, id, Ask::Pause).await
 }
 
@@ -211,34 +221,37 @@ pub(super) async fn resume(
     State(app): State<Shared>,
     Extension(asker): Extension<Asker>,
     InPath(id): InPath,
-) -> Result<Reply<Acted>, ApiError> {
+) -> Result<Response, ApiError> {
     act(&app, asker, id, Ask::Resume).await
 }
 
 /// Ask a session to end: answered when the asking has begun; the session's status tells the end.
 #[utoipa::path(post, path = "/api/mission-control/sessions/{id}/terminate", tag = "actions",
-    params(("id" = String, Path)), responses((status = 200, body = Acted), (status = 409, body = super::error::ErrorBody)))]
+    params(("id" = String, Path)), responses((status = 200, body = Acted),
+        (status = 202, body = Waiting), (status = 409, body = super::error::ErrorBody)))]
 pub(super) async fn terminate(
     State(app): State<Shared>,
     Extension(asker): Extension<Asker>,
     InPath(id): InPath,
-) -> Result<Reply<Acted>, ApiError> {
+) -> Result<Response, ApiError> {
     act(&app, asker, id, Ask::Terminate).await
 }
 
 /// Kill a session with everything it started: answered with the proof.
 #[utoipa::path(post, path = "/api/mission-control/sessions/{id}/kill", tag = "actions",
-    params(("id" = String, Path)), responses((status = 200, body = Acted), (status = 409, body = super::error::ErrorBody)))]
+    params(("id" = String, Path)), responses((status = 200, body = Acted),
+        (status = 202, body = Waiting), (status = 409, body = super::error::ErrorBody)))]
 pub(super) async fn kill(
     State(app): State<Shared>,
     Extension(asker): Extension<Asker>,
     InPath(id): InPath,
-) -> Result<Reply<Acted>, ApiError> {
+) -> Result<Response, ApiError> {
     act(&app, asker, id, Ask::Kill).await
 }
 
 /// Kill every session, of one provider or of all. Every session's outcome is reported; those of nodes that are away are
-/// `pending`, and killed when they come back within the lease.
+/// `pending`, and killed when they come back within the lease. A marked one is not killed: its kill is asked for, and
+/// its outcome is `awaitsApproval`.
 #[utoipa::path(post, path = "/api/mission-control/kill-all", tag = "actions", request_body = KillAllBody,
     responses((status = 200, body = KillReceipt), (status = 422, body = super::error::ErrorBody)))]
 pub(super) async fn kill_all(

@@ -13,6 +13,7 @@ use crate::agent_providers::AgentProviderError;
 use crate::audit::AuditError;
 use crate::authn::{AuthnError, OidcError};
 use crate::bus::{BusError, CommandError};
+use crate::control::ControlError;
 use crate::enrolment::EnrolmentError;
 use crate::journal::JournalError;
 use crate::limits::Limited;
@@ -69,6 +70,12 @@ impl ApiError {
     pub(super) fn not_in_person() -> Self {
         let text = "this is for people who signed in at a browser, not for API tokens";
         Self::new(StatusCode::FORBIDDEN, "notInPerson", text)
+    }
+
+    /// Its code is another than [`not_in_person`](Self::not_in_person)'s: the route as such is open to tokens' roles.
+    pub(super) fn second_in_person() -> Self {
+        let text = "only a person who signed in at a browser can agree, not an API token";
+        Self::new(StatusCode::FORBIDDEN, "secondInPerson", text)
     }
 
     pub(super) fn out_of_scope() -> Self {
@@ -265,6 +272,7 @@ impl From<ActionError> for ApiError {
                 CommandError::Unsendable(_) | CommandError::Unreadable { .. } => Self::internal(&inner),
             },
             ActionError::Audit(inner) => inner.into(),
+            ActionError::Control(inner) => inner.into(),
             ActionError::Store(inner) => inner.into(),
             ActionError::Id(inner) => Self::internal(&inner),
             ActionError::Ending => Self::away("ending", error.to_string(), &error),
@@ -317,6 +325,28 @@ impl From<RetentionError> for ApiError {
             RetentionError::Store(inner) => inner.into(),
             RetentionError::Journal(inner) => inner.into(),
             RetentionError::Audit(inner) => inner.into(),
+        }
+    }
+}
+
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
+        let conflict = |code: &str| Self::new(StatusCode::CONFLICT, code, error.to_string());
+        match error {
+            ControlError::Held(_) => conflict("held"),
+            ControlError::NotYours(_) => conflict("notYours"),
+            ControlError::NeedsSecond(_) => conflict("needsSecond"),
+            ControlError::SamePerson => Self::new(StatusCode::FORBIDDEN, "samePerson", error.to_string()),
+            ControlError::NoRequest(_) => Self::not_found(error.to_string()),
+            ControlError::Decided(_) => conflict("decided"),
+            ControlError::AskerGone(_) => conflict("askerGone"),
+            ControlError::NobodyElse => conflict("nobodyElse"),
+            ControlError::Inherited(_) => conflict("inherited"),
+            ControlError::TooMany => conflict("tooManyRequests"),
+            ControlError::Invalid(text) => Self::invalid(text),
+            ControlError::Journal(inner) => inner.into(),
+            ControlError::Store(inner) => inner.into(),
+            ControlError::Audit(inner) => inner.into(),
         }
     }
 }

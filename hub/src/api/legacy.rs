@@ -89,7 +89,7 @@ pub(super) async fn pause(
     State(app): State<Shared>,
     Extension(asker): Extension<Asker>,
     InPath(id): InPath,
-) -> Result<Reply<Acted>, ApiError> {
+) -> Result<Response, ApiError> {
     actions::act(&app, asker, id, Ask::Pause).await
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn resume(
     State(app): State<Shared>,
     Extension(asker): Extension<Asker>,
     InPath(id): InPath,
-) -> Result<Reply<Acted>, ApiError> {
+) -> Result<Response, ApiError> {
     actions::act(&app, asker, id, Ask::Resume).await
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn kill(
     State(app): State<Shared>,
     Extension(asker): Extension<Asker>,
     InPath(id): InPath,
-) -> Result<Reply<Acted>, ApiError> {
+) -> Result<Response, ApiError> {
     actions::act(&app, asker, id, Ask::Kill).await
 }
 

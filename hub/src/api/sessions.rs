@@ -14,6 +14,7 @@ use super::Shared;
 use super::body::{InPath, Json, Query};
 use super::error::ApiError;
 use crate::actions::{ActionError, Asker};
+use crate::control::ControlView;
 
 /// Most sessions of one answer.
 const SESSIONS_MAX: u64 = 10_000;
@@ -53,6 +54,9 @@ pub(super) struct Sessions {
 pub(super) struct OneSession {
     /// The session.
     pub(super) session: Session,
+    /// Who may act on it now, if there is something to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) control: Option<ControlView>,
 }
 
 /// Which messages.
@@ -176,7 +180,8 @@ pub(super) async fn get(State(app): State<Shared>, InPath(id): InPath) -> Result
     {
         (session.last_seq, session.last_message_at) = (head.last_seq, Some(head.last_at));
     }
-    Ok(Reply(OneSession { session }))
+    let control = Some(app.control.of(&id).await?).filter(|c| *c != ControlView::empty(id));
+    Ok(Reply(OneSession { session, control }))
 }
 
 /// A page of a session's messages: the last ones, those before a `seq`, or those after one.
@@ -296,7 +301,7 @@ pub(super) async fn spawn(
         resumed,
     };
     let session = app.actions.spawn(asker, &body.node, spawn).await?;
-    Ok((StatusCode::CREATED, Reply(OneSession { session })))
+    Ok((StatusCode::CREATED, Reply(OneSession { session, control: None })))
 }
 
 /// The conversation of a session that has ended, for another one on its node to go on with.

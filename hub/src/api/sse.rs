@@ -2,8 +2,10 @@
 //!
 //! Events: `session` (a snapshot), `message`, `delta` (the text so far of a message; the message with the same
 //! `messageId` replaces it), `receipt`, `removed` (`{"sessionId"}`: no such session), `gap` (`{"sessionId"?,
-//! "fromSeq"?,"toSeq"?,"reason"}`: what retention has removed), `ready` (`{"cursor"}`: from here on it is live), and,
-//! where asked for, `node` and `terminal`.
+//! "fromSeq"?,"toSeq"?,"reason"}`: what retention has removed), `ready` (`{"cursor"}`: from here on it is live),
+//! `control` (who writes on the terminal, whether it is marked, what waits for a second person: all of it, of one
+//! session), `controls` (the same of every session of which there is something to say; of all others there is
+//! nothing), and, where asked for, `node` and `terminal`.
 //!
 //! Laws:
 //! 1. The `id:` of an event is a cursor: `Last-Event-ID`, or `?cursor=`, resumes exactly behind it, also over a restart
@@ -38,6 +40,7 @@ use super::error::ApiError;
 use super::terminal::TerminalFeed;
 use crate::actions::Asker;
 use crate::clock;
+use crate::control::Presence;
 use crate::limits::StreamPlace;
 use crate::live::place::Place;
 use viewer::Viewer;
@@ -107,6 +110,7 @@ pub(super) fn add_event_schemas(components: &mut Components) {
     components.schemas.insert("ReadyEvent".into(), Ready::schema());
     components.schemas.insert("RemovedEvent".into(), Removed::schema());
     components.schemas.insert("GapEvent".into(), Gap::schema());
+    components.schemas.insert("ControlsEvent".into(), super::control::Controls::schema());
     components.schemas.insert("Delta".into(), bus_schema::Delta::schema());
     components.schemas.insert("Receipt".into(), bus_schema::Receipt::schema());
     components.schemas.insert("TerminalEvent".into(), super::terminal::TerminalEvent::schema());
@@ -194,6 +198,7 @@ fn open(
 /// The response that carries what comes through a queue, for as long as whoever asked may see it.
 pub(super) fn respond(app: Shared, asker: Asker, events: mpsc::Receiver<SseEvent>) -> Result<Response, ApiError> {
     let place = app.limits.stream(&asker.principal.user)?;
+    let presence = app.control.watches(&asker.principal);
     let over = CancellationToken::new();
     app.tasks.spawn(watch_over(app.clone(), asker, over.clone()));
     app.metrics.viewers.inc();
@@ -203,6 +208,7 @@ pub(super) fn respond(app: Shared, asker: Asker, events: mpsc::Receiver<SseEvent
         app,
         events,
         _place: place,
+        _presence: presence,
     };
     let stream = Sse::new(carried).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     let mut response = stream.into_response();
@@ -246,6 +252,7 @@ struct Carried {
     ended: std::pin::Pin<Box<WaitForCancellationFutureOwned>>,
     _end: DropGuard,
     _place: StreamPlace,
+    _presence: Presence,
 }
 
 impl Stream for Carried {

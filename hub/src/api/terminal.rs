@@ -105,7 +105,8 @@ pub(super) async fn stream(
     Ok(response)
 }
 
-/// Type into the terminal of a session.
+/// Type into the terminal of a session. One writes at a time: whoever types while nobody does is the writer, everybody
+/// else is refused (409 `held`, with who it is) until they take control.
 #[utoipa::path(post, path = "/api/mission-control/sessions/{id}/terminal/input", tag = "terminal",
     params(("id" = String, Path)), request_body = InputBody,
     responses((status = 204, description = "typed"), (status = 409, body = super::error::ErrorBody)))]
@@ -123,7 +124,7 @@ pub(super) async fn input(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Change the size of a session's terminal.
+/// Change the size of a session's terminal: only the writer's to do, as typing is.
 #[utoipa::path(post, path = "/api/mission-control/sessions/{id}/terminal/resize", tag = "terminal",
     params(("id" = String, Path)), request_body = TerminalSize,
     responses((status = 204, description = "resized"), (status = 409, body = super::error::ErrorBody)))]

@@ -32,6 +32,10 @@ pub struct LimitsConfig {
     pub header_timeout_s: u64,
     /// How long a body may take, in seconds.
     pub body_timeout_s: u64,
+    /// How long a terminal stays somebody's after their last key, in seconds.
+    pub control_s: u64,
+    /// How long a second person may take to decide what needs two, in seconds.
+    pub approval_s: u64,
 }
 
 impl Default for LimitsConfig {
@@ -50,6 +54,8 @@ impl Default for LimitsConfig {
             header_bytes: 32 * 1024,
             header_timeout_s: 30,
             body_timeout_s: 30,
+            control_s: 60,
+            approval_s: 600,
         }
     }
 }
@@ -66,6 +72,8 @@ impl LimitsConfig {
             ("header_bytes", self.header_bytes as u64, 8_192),
             ("header_timeout_s", self.header_timeout_s, 1),
             ("body_timeout_s", self.body_timeout_s, 1),
+            ("control_s", self.control_s, 1),
+            ("approval_s", self.approval_s, 1),
         ];
         for (key, found, least) in least {
             if found < least {

@@ -1,5 +1,5 @@
 //! The hub's own records: people, their roles, their sign-ins, tokens and invitations, their layouts, and what is set
-//! up for runtimes. People are read in [`people`].
+//! up for runtimes. People are read in [`people`], what concerns control in [`control`].
 //!
 //! A record is written whole, with a number that grows ([`Record::rev`]); the higher number wins, at write and at
 //! replay, by the same code ([`Store::apply_records`]). A record that was deleted stays as a row without content, so
@@ -9,6 +9,9 @@ use bus_schema::{NodeId, Operator, ProviderName, SessionId, Timestamp, UserId, W
 use serde::{Deserialize, Serialize};
 use surrealdb::types::Value;
 
+use crate::control::{
+    APPROVAL, Approval, FOUR_EYES, FourEyes, WRITER, Writer, approval_row, four_eyes_row, writer_row,
+};
 use crate::db::Store;
 use crate::error::StoreError;
 use crate::ingest::{Cursor, cursor_row};
@@ -50,6 +53,12 @@ pub enum RecordBody {
     Retention(RetentionPolicy),
     /// A session whose messages are kept whatever their age.
     Hold(Hold),
+    /// Who writes on a terminal.
+    Writer(Writer),
+    /// A session for which four eyes are needed.
+    FourEyes(FourEyes),
+    /// What one person has asked for and a second one decides.
+    Approval(Box<Approval>),
 }
 
 /// A person.
@@ -246,8 +255,20 @@ pub struct AgentProviderRow {
 }
 
 /// The tables of all records.
-const TABLES: [&str; 9] =
-    ["user", "membership", "sign_in", "layout", AGENT_PROVIDERS, "api_token", "invitation", "retention", "hold"];
+const TABLES: [&str; 12] = [
+    "user",
+    "membership",
+    "sign_in",
+    "layout",
+    AGENT_PROVIDERS,
+    "api_token",
+    "invitation",
+    "retention",
+    "hold",
+    WRITER,
+    FOUR_EYES,
+    APPROVAL,
+];
 /// The table of [`AgentProvider`].
 const AGENT_PROVIDERS: &str = "agent_provider";
 
@@ -274,7 +295,25 @@ impl Record {
             RecordBody::Invitation(i) => ("invitation", i.token_hash.clone()),
             RecordBody::Retention(r) => ("retention", r.workspace.to_string()),
             RecordBody::Hold(h) => ("hold", format!("{}.{}", h.workspace, h.session_id)),
+            RecordBody::Writer(w) => Self::writer_of(&w.workspace, &w.session_id),
+            RecordBody::FourEyes(f) => Self::four_eyes_of(&f.workspace, &f.session_id),
+            RecordBody::Approval(a) => Self::approval_of(&a.workspace, &a.id),
         }
+    }
+
+    /// The place of the lease on a session's terminal.
+    pub fn writer_of(workspace: &WorkspaceId, session: &SessionId) -> (&'static str, String) {
+        (WRITER, format!("{workspace}.{session}"))
+    }
+
+    /// The place of a session's mark.
+    pub fn four_eyes_of(workspace: &WorkspaceId, session: &SessionId) -> (&'static str, String) {
+        (FOUR_EYES, format!("{workspace}.{session}"))
+    }
+
+    /// The place of a request.
+    pub fn approval_of(workspace: &WorkspaceId, id: &str) -> (&'static str, String) {
+        (APPROVAL, format!("{workspace}.{id}"))
     }
 
     fn row(&self) -> Value {
@@ -327,6 +366,9 @@ impl Record {
             RecordBody::Hold(h) => {
                 row([("id", hold_id(h)), ("workspace", text(h.workspace.as_str())), ("record", document(h))])
             }
+            RecordBody::Writer(w) => writer_row(w),
+            RecordBody::FourEyes(f) => four_eyes_row(f),
+            RecordBody::Approval(a) => approval_row(a),
         };
         fields.insert("rev", number(self.rev));
         fields.insert("deleted", Value::Bool(self.deleted));

@@ -15,6 +15,7 @@
 
 mod audit;
 mod config;
+mod control;
 mod db;
 mod error;
 mod ingest;
@@ -29,6 +30,7 @@ mod value;
 
 pub use audit::AuditFilter;
 pub use config::{StoreConfig, StoreLocation};
+pub use control::{Approval, FourEyes, Holder, Wish, Writer};
 pub use db::{Opened, Store};
 pub use error::StoreError;
 pub use ingest::{Cursor, MessageBatch, MessageRow, NodeRow, ParkedRow, ReceiptRow, SessionRow, StateBatch};

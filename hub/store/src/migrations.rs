@@ -12,6 +12,7 @@ const STEPS: &[(i64, &str)] = &[
     (2, include_str!("migrations/0002-agent-providers.surql")),
     (3, include_str!("migrations/0003-people.surql")),
     (4, include_str!("migrations/0004-retention.surql")),
+    (5, include_str!("migrations/0005-control.surql")),
 ];
 
 /// Brings the store at `place` up to this program's schema.

@@ -6,6 +6,8 @@ mod agent_providers;
 mod answer;
 mod attacks;
 mod audit;
+mod control;
+mod four_eyes;
 mod kill_all;
 mod limits;
 mod nodes;

@@ -81,6 +81,10 @@ impl Stack {
     }
 
     fn write_config(&mut self) -> PathBuf {
+        self.write_config_for("hub")
+    }
+
+    fn write_config_for(&mut self, name: &str) -> PathBuf {
         let people = PEOPLE.map(|role| {
             json!({"email": format!("{role}@example.org"), "name": role.to_uppercase(), "password": role.repeat(2),
                    "role": role})
@@ -90,7 +94,7 @@ impl Stack {
         let url = self.nats.url();
         let identity = self.nats.identity();
         let config = format!(
-            "[hub]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"hub\"\nbootstrap_users = \"users.json\"\n{}\n\
+            "[hub]\nlisten = \"127.0.0.1:0\"\ndata_dir = {name:?}\nbootstrap_users = \"users.json\"\n{}\n\
              [nats]\nurl = \"{url}\"\ncreds = {:?}\njournal_creds = {:?}\ncommand_key = {:?}\n\
              messages_max_bytes = 268435456\nterminal_max_bytes = 268435456\n{}\n\
              [store]\nmemtable_bytes = {}\n{}\n",
@@ -102,7 +106,7 @@ impl Stack {
             self.memtable_bytes,
             self.tables,
         );
-        let path = self.dir.path().join("hub.toml");
+        let path = self.dir.path().join(format!("{name}.toml"));
         std::fs::write(&path, config).unwrap();
         path
     }
@@ -127,6 +131,28 @@ impl Stack {
         })
         .await
         .unwrap();
+    }
+
+    /// A second hub on the same bus, with a store of its own: it ends with the value.
+    pub async fn second_hub(&mut self) -> (Process, String) {
+        let config = self.write_config_for("hub2");
+        let mut program = Program::new(env!("CARGO_BIN_EXE_mosaic-hub"));
+        program.arg("--config").arg(config).env("MOSAIC_LOG", "info,surrealdb=warn,hub=debug");
+        let process = Process::spawn("mosaic-hub", &mut program, &self.dir.path().join("hub2.log")).unwrap();
+        let listen = self.dir.path().join("hub2/listen.json");
+        let url = wait_until("the second hub is ready", WAIT, async || {
+            let text = std::fs::read(&listen).map_err(|e| e.to_string())?;
+            let said: Value = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+            let url = said["url"].as_str().unwrap_or_default().to_owned();
+            match self.http.get(format!("{url}/readyz")).send().await {
+                Ok(answer) if answer.status() == StatusCode::OK => Ok(url),
+                Ok(answer) => Err(answer.text().await.unwrap_or_default()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await
+        .unwrap();
+        (process, url)
     }
 
     pub fn kill9_hub(&mut self) {

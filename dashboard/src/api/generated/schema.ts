@@ -103,6 +103,40 @@ export interface components {
             /** @description The runtime's own name for it. */
             optionId: string;
         };
+        /** @description What one person has asked for and a second one decides. */
+        ApprovalView: {
+            /** @description `kill`, `terminate`, `inject`, `answer`, `control`, `unmark`. */
+            action: string;
+            /** @description For ever. */
+            approvalId: string;
+            /** @description When. */
+            askedAt: components["schemas"]["Timestamp"];
+            /** @description When it was changed last. */
+            at: components["schemas"]["Timestamp"];
+            /** @description Who asked. */
+            by: components["schemas"]["Operator"];
+            /** @description The words, of a message or an answer. */
+            content?: string | null;
+            decidedBy?: components["schemas"]["Operator"] | null;
+            /** @description Until when it can be decided. */
+            expiresAt: components["schemas"]["Timestamp"];
+            /** @description The option, of an answer. */
+            optionId?: string | null;
+            /** @description Why, or what became of it. */
+            outcome?: string | null;
+            /** @description On which session. */
+            sessionId: components["schemas"]["SessionId"];
+            /**
+             * @description `open`; `approved` while it is carried out; then `done`, `failed`, `unknown`; or `refused`, `withdrawn`,
+             *     `expired`.
+             */
+            state: string;
+        };
+        /** @description What waits for a second person, and what was decided in the last ten minutes; the oldest first. */
+        Approvals: {
+            /** @description The requests. */
+            approvals: components["schemas"]["ApprovalView"][];
+        };
         /** @description A request of an agent that waits for an answer: for leave, or for words. */
         Asked: {
             /** @description What can be chosen, in the agent's own words and order. */
@@ -188,6 +222,20 @@ export interface components {
         };
         /** @enum {string} */
         ConnectionVerdict: "ok" | "unreachable" | "tls" | "notARuntime" | "unauthorized" | "forbidden" | "version" | "failed";
+        /** @description Who may act on a session now. */
+        ControlView: {
+            fourEyes?: components["schemas"]["FourEyesView"] | null;
+            /** @description What waits for a second person, and what was decided lately. */
+            requests: components["schemas"]["ApprovalView"][];
+            /** @description Which session. */
+            sessionId: components["schemas"]["SessionId"];
+            writer?: components["schemas"]["WriterView"] | null;
+        };
+        /** @description Who may act on what. */
+        ControlsEvent: {
+            /** @description Of every session of which there is something to say. */
+            controls: components["schemas"]["ControlView"][];
+        };
         /** @enum {string} */
         Delivery: "accepted" | "delivered" | "written" | "taken" | "refused" | "expired" | "unknown";
         /**
@@ -272,6 +320,35 @@ export interface components {
             /** @description The request, as the logs know it. */
             requestId: string;
         };
+        /** @description Mark a session, or ask for its mark to be taken off. */
+        FourEyesBody: {
+            /**
+             * @description True: kill, terminate, messages, answers and control of the terminal need two people from now on. False: a
+             *     second person is asked whether they no longer do.
+             */
+            fourEyes: boolean;
+            /** @description Why; needed to mark. */
+            reason?: string;
+        };
+        /** @description Whether a session needs two. */
+        FourEyesDoc: {
+            by?: components["schemas"]["Operator"] | null;
+            /** @description True if it does. */
+            fourEyes: boolean;
+            /** @description Why. */
+            reason?: string | null;
+            since?: components["schemas"]["Timestamp"] | null;
+            through?: components["schemas"]["SessionId"] | null;
+        };
+        /** @description A mark: kill, terminate, messages, answers and control of the terminal need two. */
+        FourEyesView: {
+            /** @description Who marked it. */
+            by: components["schemas"]["Operator"];
+            /** @description Why. */
+            reason: string;
+            /** @description Since when. */
+            since: components["schemas"]["Timestamp"];
+        };
         /** @description `gap`: a part that nobody has any more. */
         GapEvent: {
             /**
@@ -334,17 +411,13 @@ export interface components {
             mode?: components["schemas"]["InjectMode"] | null;
             /** @description Freeze the session before, and leave it frozen. */
             pauseFirst?: boolean;
-            /**
-             * @description The message in whose place this one is sent: one that was refused, has expired or is unknown. Without a key of
-             *     its own, the same message is sent again once.
-             */
-            retryOf?: string | null;
         };
         /** @enum {string} */
         InjectMode: "queue" | "steer" | "interrupt";
         /** @description A message on its way. */
         Injected: {
-            /** @description How far it has come. */
+            approval?: components["schemas"]["ApprovalView"] | null;
+            /** @description How far it has come; `awaitsApproval` where four eyes are needed: it is sent when a second person agrees. */
             delivery: components["schemas"]["Delivery"];
             /** @description Its id; receipts and the stream carry it. */
             messageId: components["schemas"]["MessageId"];
@@ -381,37 +454,20 @@ export interface components {
             /** @description Only sessions of this provider. */
             provider?: string | null;
         };
-        /** @description What became of a kill-all. */
-        KillReceipt: {
-            /** @description When it was asked for. */
-            at: components["schemas"]["Timestamp"];
-            /** @description By whom. */
-            by: components["schemas"]["Actor"];
-            /** @description Until when nodes that are away carry it out on their return. */
-            leaseUntil: components["schemas"]["Timestamp"];
-            /** @description Its id, under which it is asked for again. */
-            receiptId: string;
+        /** @description What became of each session. */
+        KillAllResults: {
             /** @description One for each session. */
             results: components["schemas"]["KillResult"][];
-            /** @description The provider, or `all`. */
-            scope: string;
-            /** @description `complete`, or `pending` while sessions are. */
-            state: string;
         };
-        /** @description The last kill-alls. */
-        KillReceipts: {
-            /** @description The newest first. */
-            receipts: components["schemas"]["KillReceipt"][];
-        };
-        /** @description What became of one session. */
+        /** @description What became of an action on one session of a kill-all. */
         KillResult: {
+            /** @description The request that a second person has to agree to. */
+            approvalId?: string | null;
             /** @description In a few words. */
             detail: string;
-            /** @description On which node. */
-            node: components["schemas"]["NodeId"];
             /**
-             * @description `killed`; `ended` by itself; `pending`: its node is away, and is told when it is back; `expired`: it was not
-             *     back in time; `survived`, `refused`, `failed`, `unknown`.
+             * @description `killed`, `survived`, `refused`, `unreachable`, `unknown`, `failed`; `awaitsApproval` where four eyes are
+             *     needed: it lives until a second person agrees.
              */
             outcome: string;
             report?: components["schemas"]["EndReport"] | null;
@@ -497,7 +553,7 @@ export interface components {
             user: components["schemas"]["MeUser"];
             /** @description The workspace this request was for. */
             workspace: string;
-            /** @description All of your workspaces that this hub serves. */
+            /** @description All of your workspaces. */
             workspaces: components["schemas"]["MeWorkspace"][];
         };
         /** @description A person. */
@@ -644,8 +700,19 @@ export interface components {
         OneAgentProvider: {
             agentProvider: components["schemas"]["AgentProviderView"];
         };
+        /** @description A request after it was decided. */
+        OneApproval: {
+            /** @description The request, with what became of it. */
+            approval: components["schemas"]["ApprovalView"];
+        };
+        /** @description Who may act on a session now. */
+        OneControl: {
+            /** @description Who. */
+            control: components["schemas"]["ControlView"];
+        };
         /** @description One session. */
         OneSession: {
+            control?: components["schemas"]["ControlView"] | null;
             /** @description The session. */
             session: components["schemas"]["Session"];
         };
@@ -749,6 +816,11 @@ export interface components {
             state: components["schemas"]["Delivery"];
             /** @description When. */
             timestamp: components["schemas"]["Timestamp"];
+        };
+        /** @description Why something is refused. */
+        RefuseBody: {
+            /** @description For whoever asked. */
+            reason?: string;
         };
         /** @description `removed`: there is no such session. */
         RemovedEvent: {
@@ -1002,7 +1074,26 @@ export interface components {
             /** @description By email. */
             users: components["schemas"]["UserView"][];
         };
+        /** @description It waits for a second person. */
+        Waiting: {
+            /** @description What they have to agree to. */
+            approval: components["schemas"]["ApprovalView"];
+        };
         WorkspaceId: string;
+        /** @description Who writes on a terminal. */
+        WriterView: {
+            approvedBy?: components["schemas"]["Operator"] | null;
+            /** @description Their name; of a script also the name of its token. */
+            name: string;
+            /** @description Since when. */
+            since: components["schemas"]["Timestamp"];
+            /** @description The id of the token, for a script. */
+            tokenId?: string | null;
+            /** @description Until when, if nothing more is typed. */
+            until: components["schemas"]["Timestamp"];
+            /** @description The person. */
+            userId: components["schemas"]["UserId"];
+        };
     };
     responses: never;
     parameters: never;

@@ -37,6 +37,7 @@ impl Viewer {
         while let Err(pause) = self.past(&mut at, end).await {
             self.wait(pause).await?;
         }
+        self.tell_controls(end).await?;
         Ok((end, number))
     }
 

@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 
 use super::{Filter, Gap, Ready, Removed};
 use crate::api::Shared;
+use crate::api::control::Controls;
 use crate::bus::{BusError, StreamName};
+use crate::control::ControlView;
 use crate::live::place::Place;
 use crate::live::ring::{Event, Read};
 use crate::live::{event, session_event};
@@ -75,7 +77,10 @@ impl Viewer {
         let (mut place, mut number) = match cursor {
             None => self.begin(after).await?,
             Some(place) => match ring.resume(place) {
-                Some(number) => (place, number),
+                Some(number) => {
+                    self.tell_controls(place).await?;
+                    (place, number)
+                }
                 None => self.catch_up(place).await?,
             },
         };
@@ -141,8 +146,22 @@ impl Viewer {
                 self.wait(pause).await?;
             }
         }
+        if self.controls().next().is_some() {
+            self.tell_controls(place).await?;
+        }
         self.send(&event("ready", None, place, true, &Ready { cursor: place.to_string() })).await?;
         Ok((place, number))
+    }
+
+    fn controls(&self) -> impl Iterator<Item = ControlView> {
+        self.app.control.shown().into_iter().filter(|c| self.filter.wants(&c.session_id))
+    }
+
+    /// Who may act on what now. Changes have no place of their own in the streams, so whoever resumes is told anew;
+    /// the events that come behind it end with the same.
+    pub(super) async fn tell_controls(&self, place: Place) -> Result<(), Over> {
+        let controls = Controls { controls: self.controls().collect() };
+        self.send(&event("controls", None, place, false, &controls)).await
     }
 
     async fn snapshots(&self, place: Place) -> Vec<Event> {
