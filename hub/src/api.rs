@@ -43,7 +43,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
-use bus_schema::{SessionId, WorkspaceId};
+use bus_schema::{Actor, SessionId, WorkspaceId};
 use hub_store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -363,14 +363,13 @@ async fn guard(State((app, access)): State<(Shared, Access)>, mut request: Reque
             request.extensions_mut().insert(asker.clone());
             let response = next.run(request).await;
             if let Some(error) = response.extensions().get::<ApiError>() {
-                note_refusal(&app, &asker, &head, error).await;
+                note_refusal(&app, asker.principal.actor(), &head, error).await;
             }
             response
         }
         Err(Turned { error, away: None }) => error.into_response(),
-        Err(Turned { error, away: Some(principal) }) => {
-            let asker = Asker { principal: *principal, request_id: head.request_id.clone() };
-            note_refusal(&app, &asker, &head, &error).await;
+        Err(Turned { error, away: Some(who) }) => {
+            note_refusal(&app, *who, &head, &error).await;
             error.into_response()
         }
     }
@@ -418,15 +417,15 @@ impl Head {
     }
 }
 
-/// Somebody was turned away; who, where that is known.
+/// Somebody was turned away; who, where it is to be written down.
 struct Turned {
     error: ApiError,
-    away: Option<Box<Principal>>,
+    away: Option<Box<Actor>>,
 }
 
 impl Turned {
-    fn away(error: impl Into<ApiError>, principal: Principal) -> Self {
-        Self { error: error.into(), away: Some(Box::new(principal)) }
+    fn away(error: impl Into<ApiError>, principal: &Principal) -> Self {
+        Self { error: error.into(), away: Some(Box::new(principal.actor())) }
     }
 }
 
@@ -437,12 +436,12 @@ impl<E: Into<ApiError>> From<E> for Turned {
 }
 
 /// What somebody may not do (403), or not so often (429), is written down.
-async fn note_refusal(app: &App, asker: &Asker, head: &Head, error: &ApiError) {
+async fn note_refusal(app: &App, who: Actor, head: &Head, error: &ApiError) {
     let status = error.status();
     if !matches!(status, axum::http::StatusCode::FORBIDDEN | axum::http::StatusCode::TOO_MANY_REQUESTS) {
         return;
     }
-    let mut deed = Deed::by(asker, "refused")
+    let mut deed = Deed::new("refused", who, head.request_id.clone())
         .with("method", head.method.as_str())
         .with("route", head.route.as_str())
         .with("status", status.as_u16())
@@ -452,18 +451,21 @@ async fn note_refusal(app: &App, asker: &Asker, head: &Head, error: &ApiError) {
 }
 
 async fn admit(app: &App, access: Access, head: &Head) -> Result<Option<Principal>, Turned> {
-    // A browser sends cookies by itself, but never a token: only with a cookie may a write be somebody else's idea.
-    if head.bearer().is_none() && !matches!(head.method, Method::GET | Method::HEAD) {
-        same_site(&head.headers, app.public_url.as_deref())?;
-    }
     // Whether the hub lives is answered always.
     if head.route.starts_with("/api/") || access != Access::Public {
         app.limits.request()?;
     }
+    // A browser sends cookies by itself, but never a token: only with a cookie may a write be somebody else's idea.
+    let cookie = head.cookie(app.cookie()).map(Shown::Cookie);
+    if head.bearer().is_none()
+        && !matches!(head.method, Method::GET | Method::HEAD)
+        && let Err(error) = same_site(&head.headers, app.public_url.as_deref())
+    {
+        return Err(Turned { error, away: Some(Box::new(lured(app, cookie).await)) });
+    }
     if access == Access::Public {
         return Ok(None);
     }
-    let cookie = head.cookie(app.cookie()).map(Shown::Cookie);
     let principal = match head.bearer().map(Shown::Bearer).or(cookie) {
         Some(shown) => app.authn.recognise(shown).await?,
         None => None,
@@ -472,26 +474,36 @@ async fn admit(app: &App, access: Access, head: &Head) -> Result<Option<Principa
         return Err(ApiError::unauthenticated().into());
     };
     if let Err(limited) = app.limits.request_of(&principal.user) {
-        return Err(Turned::away(limited, principal));
+        return Err(Turned::away(limited, &principal));
     }
     if head.headers.contains_key("x-workspace") && head.text("x-workspace") != Some(principal.workspace.as_str()) {
         return Err(ApiError::unknown_workspace().into());
     }
     if !access.admits(Some(principal.role)) {
-        return Err(Turned::away(ApiError::forbidden(principal.role), principal));
+        return Err(Turned::away(ApiError::forbidden(principal.role), &principal));
     }
     if access == Access::InPerson && !principal.via.in_person() {
-        return Err(Turned::away(ApiError::not_in_person(), principal));
+        return Err(Turned::away(ApiError::not_in_person(), &principal));
     }
     if principal.only().is_some() {
         // What a stream of several shows is looked at where it is opened.
         let looked_at = ["/api/auth/me", "/api/mission-control/stream", "/agents/events"];
         let touches = head.session().is_some_and(|session| principal.may_touch(&session));
         if !touches && !looked_at.contains(&head.route.as_str()) {
-            return Err(Turned::away(ApiError::out_of_scope(), principal));
+            return Err(Turned::away(ApiError::out_of_scope(), &principal));
         }
     }
     Ok(Some(principal))
+}
+
+/// Whose browser another site's page has used, if it brought a cookie of ours.
+async fn lured(app: &App, cookie: Option<Shown<'_>>) -> Actor {
+    if let Some(shown) = cookie
+        && let Ok(Some(principal)) = app.authn.recognise(shown).await
+    {
+        return principal.actor();
+    }
+    Actor { id: None, name: "a browser on another site's page".into(), email: None, role: None }
 }
 
 /// A browser says where a request comes from; what is not a browser says nothing.

@@ -61,6 +61,14 @@ async fn a_write_from_another_sites_page_is_refused() {
             assert_eq!(answer.json::<Value>().await.unwrap()["error"]["code"], "crossSite");
         }
     }
+    // It is written down, in the name of whoever's browser it was; of a flood at least how much there was.
+    let request = stack.nobody().request(Method::POST, "/api/auth/login").header("origin", "http://evil.example");
+    assert_eq!(request.json(&json!({})).send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    let log = admin.get("/api/mission-control/audit?action=refused&limit=100").await.unwrap();
+    let crossed = log["entries"].as_array().unwrap().iter().filter(|e| e["metadata"]["code"] == "crossSite");
+    let names: Vec<_> = crossed.map(|e| e["user"]["name"].as_str().unwrap()).collect();
+    assert!(names.iter().filter(|name| **name == "ADMIN").count() >= 30, "{names:?}");
+    assert_eq!(names.iter().filter(|name| name.starts_with("a browser")).count(), 1, "{names:?}");
     // A form of another page can send no JSON; and a page of elsewhere may read nothing.
     let form = admin.request(Method::POST, "/api/mission-control/kill-all").form(&[("confirm", "KILL ALL")]);
     assert_eq!(form.send().await.unwrap().status(), StatusCode::BAD_REQUEST);
