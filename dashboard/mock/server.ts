@@ -8,6 +8,7 @@ import type { AddressInfo } from 'node:net';
 import type { AgentProviderInput, AnswerRequest, AuditRow, Json, Metadata, NodeInfo, Session, SpawnRequest } from '../src/api/types.ts';
 import { addMany, node as makeNode } from './fleet.ts';
 import { MockAdmin } from './admin.ts';
+import { MockControls } from './control.ts';
 import { MockError, type Actor, type World } from './world.ts';
 
 /** What the page must be able to live with. The hub sends the same. */
@@ -33,6 +34,7 @@ type Body = Record<string, unknown>;
 export class MockHub {
   world: World;
   admin: MockAdmin;
+  controls: MockControls;
   readonly #makeWorld: () => World;
   readonly #cookies = new Map<string, (typeof USERS)[number]>();
   readonly #streams = new Set<ServerResponse>();
@@ -42,6 +44,7 @@ export class MockHub {
     this.#makeWorld = makeWorld;
     this.world = makeWorld();
     this.admin = new MockAdmin(this.world, USERS);
+    this.controls = new MockControls(this.world);
     this.world.start();
   }
 
@@ -141,6 +144,11 @@ export class MockHub {
         return void response.writeHead(204).end();
       }
     }
+    const decision = /^\/api\/mission-control\/approvals\/([^/]+)\/(approve|refuse)$/.exec(path);
+    if (decision !== null) {
+      write();
+      return ok({ approval: this.controls.decide(user, decodeURIComponent(decision[1] ?? ''), decision[2] === 'approve', String(body['reason'] ?? '')) });
+    }
     const match = /^\/api\/mission-control\/sessions\/([^/]+)(?:\/(.+))?$/.exec(path);
     if (match?.[1] === undefined) throw new MockError(404, 'unknownRoute', `no route ${route}`);
     const id = decodeURIComponent(match[1]);
@@ -148,7 +156,33 @@ export class MockHub {
     if (sub === 'GET ') return ok({ session: this.world.find(id).session });
     if (sub === 'GET messages') return ok(this.#messages(id, url));
     write();
+    const waits = (approval: object): void => this.#json(response, 202, { approval });
+    if (this.controls.isMarked(id)) {
+      const { content } = body as { content?: string };
+      switch (sub) {
+        case 'POST inject': {
+          const approval = this.controls.ask(user, id, 'inject', content, () => void this.world.inject(user, id, body as { content: string }));
+          return this.#json(response, 202, { messageId: approval.approvalId, delivery: 'awaitsApproval', approval });
+        }
+        case 'POST answer':
+          return waits(this.controls.ask(user, id, 'answer', undefined, () => void this.world.answer(user, id, body as unknown as AnswerRequest)));
+        case 'POST terminate':
+        case 'POST kill':
+          return waits(this.controls.ask(user, id, sub.slice(5), undefined, () => void this.world.act(user, id, sub.slice(5) as 'kill')));
+      }
+    }
     switch (sub) {
+      case 'POST terminal/take': {
+        const taken = this.controls.take(user, id);
+        return this.#json(response, 'approval' in taken ? 202 : 200, taken);
+      }
+      case 'POST terminal/release':
+        return ok({ control: this.controls.release(user, id) });
+      case 'PUT four-eyes':
+        configure();
+        if (body['fourEyes'] !== true) return waits(this.controls.unmark(user, id));
+        this.controls.mark(user, id, String(body['reason'] ?? ''));
+        return ok({ fourEyes: true });
       case 'POST inject':
         return this.#json(response, 202, this.world.inject(user, id, body as { content: string }));
       case 'POST answer':
@@ -160,11 +194,13 @@ export class MockHub {
         return ok({ session: this.world.act(user, id, sub.slice(5) as 'pause') });
       case 'POST terminal/input': {
         const target = this.world.able(id, 'input');
+        this.controls.beforeTyping(user, id);
         target.script.onInput?.(target, Buffer.from(String(body['data']), 'base64'));
         return void response.writeHead(204).end();
       }
       case 'POST terminal/resize': {
         const target = this.world.able(id, 'resize');
+        this.controls.beforeTyping(user, id);
         target.size = { cols: Number(body['cols']), rows: Number(body['rows']) };
         target.write('');
         return void response.writeHead(204).end();
@@ -259,6 +295,7 @@ export class MockHub {
         this.world.stop();
         this.world = this.#makeWorld();
         this.admin = new MockAdmin(this.world, USERS);
+        this.controls = new MockControls(this.world);
         this.world.start();
         this.#cookies.clear();
         this.cut();
@@ -269,6 +306,9 @@ export class MockHub {
         break;
       case '/mock/forget':
         this.world.forget();
+        break;
+      case '/mock/expire':
+        this.controls.expire();
         break;
       case '/mock/offer':
         this.admin.isOffered = body['isOffered'] === true;
@@ -340,6 +380,11 @@ export class MockHub {
       const { sessionId, provider } = each.session;
       if (each.isEnded || (body['provider'] !== undefined && body['provider'] !== provider)) continue;
       await new Promise((resolve) => setTimeout(resolve, KILL_MS));
+      if (this.controls.isMarked(sessionId)) {
+        const approval = this.controls.ask(user, sessionId, 'kill', undefined, () => void this.world.act(user, sessionId, 'kill'));
+        results.push({ sessionId, outcome: 'awaitsApproval', detail: 'marked: it lives until a second person agrees; they have been asked', approvalId: approval.approvalId });
+        continue;
+      }
       try {
         const after = this.world.act(user, sessionId, 'kill');
         results.push({ sessionId, outcome: 'killed', detail: after.statusReason });
@@ -390,6 +435,8 @@ export class MockHub {
     } else {
       for (const { cursor: at, event } of missed) send(event.type, event.data, at);
     }
+    const controls = this.controls.all();
+    if (missed !== null || controls.length > 0) send('controls', { controls }, null);
     send('ready', { cursor: String(world.cursor) }, null);
     for (const [id, offset] of terminals) {
       const each = world.sessions.get(id);

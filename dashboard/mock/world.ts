@@ -260,7 +260,7 @@ export class World {
   }
 
   publish(event: StreamEvent): void {
-    const isKept = event.type !== 'delta' && event.type !== 'terminal';
+    const isKept = !['delta', 'terminal', 'control', 'controls'].includes(event.type);
     if (isKept) {
       this.#cursor += 1;
       this.#log.push({ cursor: this.#cursor, event });

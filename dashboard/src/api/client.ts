@@ -5,6 +5,8 @@ import { ApiError, refusal } from './errors.ts';
 import type {
   ActReply,
   AgentProvider,
+  Approval,
+  Control,
   AgentProviderInput,
   AnswerRequest,
   AuditPage,
@@ -19,6 +21,7 @@ import type {
   NodeInfo,
   Session,
   SpawnRequest,
+  Waiting,
 } from './types.ts';
 
 /** Longer than the hub's own deadline for a node's answer, so that its reason arrives rather than ours. */
@@ -95,9 +98,9 @@ export class HubClient {
   inject = (id: string, body: InjectRequest): Promise<InjectReply> =>
     this.#json(api.inject(id), { method: 'POST', body });
   discardMessage = (id: string, message: string): Promise<void> => this.#send(api.discardMessage(id, message), { method: 'POST' });
-  answer = (id: string, body: AnswerRequest): Promise<ActReply> =>
+  answer = (id: string, body: AnswerRequest): Promise<ActReply | Waiting> =>
     this.#json(api.answer(id), { method: 'POST', body });
-  act = (id: string, verb: SessionVerb): Promise<ActReply> => this.#json(api.act(id, verb), { method: 'POST' });
+  act = (id: string, verb: SessionVerb): Promise<ActReply | Waiting> => this.#json(api.act(id, verb), { method: 'POST' });
   killAll = async (provider: string | null): Promise<KillAllResult[]> =>
     (
       await this.#json<{ results: KillAllResult[] }>(api.killAll(), {
@@ -113,6 +116,15 @@ export class HubClient {
     this.#send(api.terminalInput(id), { method: 'POST', body: { data } });
   terminalResize = (id: string, cols: number, rows: number): Promise<void> =>
     this.#send(api.terminalResize(id), { method: 'POST', body: { cols, rows } });
+
+  /** Takes control, or on a marked session asks for it. */
+  takeControl = (id: string): Promise<{ control?: Control; approval?: Approval }> => this.#json(api.takeControl(id), { method: 'POST' });
+  releaseControl = (id: string): Promise<{ control: Control }> => this.#json(api.releaseControl(id), { method: 'POST', keepalive: true });
+  setFourEyes = (id: string, body: { fourEyes: boolean; reason?: string }): Promise<{ approval?: Approval }> =>
+    this.#json(api.fourEyes(id), { method: 'PUT', body });
+  approve = (id: string): Promise<{ approval: Approval }> => this.#json(api.approve(id), { method: 'POST' });
+  refuse = (id: string, reason: string): Promise<{ approval: Approval }> =>
+    this.#json(api.refuse(id), { method: 'POST', body: { reason } });
 
   layout = (): Promise<LayoutReply> => this.#json(api.layout());
   saveLayout = (layout: Json, rev: number, keepalive: boolean): Promise<LayoutReply> =>

@@ -20,7 +20,7 @@ export type Capability = Open<
 >;
 export type Role = Open<'agent' | 'user' | 'system' | 'operator'>;
 export type MessageKind = Open<'text' | 'toolCall' | 'toolResult' | 'reasoning' | 'status' | 'permission'>;
-export type Delivery = Open<'accepted' | 'delivered' | 'written' | 'taken' | 'refused' | 'expired' | 'unknown'>;
+export type Delivery = Open<'accepted' | 'delivered' | 'written' | 'taken' | 'refused' | 'expired' | 'unknown' | 'awaitsApproval'>;
 export type InjectMode = Open<'queue' | 'steer' | 'interrupt'>;
 export type UserRole = Open<'admin' | 'operator' | 'observer'>;
 
@@ -235,6 +235,61 @@ export interface InjectRequest {
 export interface InjectReply {
   messageId: string;
   delivery: Delivery;
+  /** Where it waits for a second person. */
+  approval?: Approval;
+}
+
+/** Who may act on a session now. */
+export interface Control {
+  sessionId: string;
+  /** Who writes on its terminal. */
+  writer?: Writer;
+  /** Its own mark. It is also marked through every ancestor that is. */
+  fourEyes?: FourEyes;
+  /** What waits for a second person, and what was decided lately. */
+  requests: Approval[];
+}
+
+export interface Writer {
+  userId: string;
+  name: string;
+  /** Set where a script types. */
+  tokenId?: string;
+  since: string;
+  until: string;
+  approvedBy?: Operator;
+}
+
+export interface FourEyes {
+  reason: string;
+  by: Operator;
+  since: string;
+}
+
+export interface Operator {
+  id: string;
+  name: string;
+}
+
+/** What one person has asked for and a second one decides. */
+export interface Approval {
+  approvalId: string;
+  sessionId: string;
+  action: Open<'kill' | 'terminate' | 'inject' | 'answer' | 'control' | 'unmark'>;
+  content?: string;
+  optionId?: string;
+  by: Operator;
+  askedAt: string;
+  expiresAt: string;
+  state: Open<'open' | 'approved' | 'done' | 'failed' | 'unknown' | 'refused' | 'withdrawn' | 'expired'>;
+  decidedBy?: Operator;
+  at: string;
+  outcome?: string;
+}
+
+/** The answer where it waits for a second person. */
+export interface Waiting {
+  approval: Approval;
 }
 
 export interface AnswerRequest {
@@ -309,8 +364,10 @@ export interface ActReply {
 
 export interface KillAllResult {
   sessionId: string;
-  outcome: Open<'killed' | 'ended' | 'pending' | 'expired' | 'survived' | 'refused' | 'unknown' | 'failed'>;
+  outcome: Open<'killed' | 'ended' | 'pending' | 'expired' | 'survived' | 'refused' | 'unknown' | 'failed' | 'awaitsApproval'>;
   detail?: string;
+  /** The request that a second person has to agree to. */
+  approvalId?: string;
 }
 
 export interface LayoutReply {
@@ -329,6 +386,10 @@ export interface StreamEvents {
   ready: { cursor: string };
   node: NodeInfo;
   terminal: TerminalChunk;
+  /** All of it, of one session. */
+  control: Control;
+  /** All of it, of every session of which there is something to say. */
+  controls: { controls: Control[] };
 }
 
 export type StreamEvent = { [Name in keyof StreamEvents]: { type: Name; data: StreamEvents[Name] } }[keyof StreamEvents];

@@ -29,6 +29,11 @@ export class AccountStore {
     return this.account.state === 'signedIn' ? this.account.me.role : 'observer';
   }
 
+  /** Who is signed in; nobody if empty. */
+  get userId(): string {
+    return this.account.state === 'signedIn' ? this.account.me.user.id : '';
+  }
+
   async load(): Promise<void> {
     try {
       const me = await this.#client.me();

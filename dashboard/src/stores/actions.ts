@@ -20,12 +20,14 @@ export class Actions {
   readonly #fleet: Fleet;
   readonly #toasts: Toasts;
   readonly #confirm: Confirm;
+  readonly #me: () => string;
 
-  constructor(client: HubClient, fleet: Fleet, toasts: Toasts, confirm: Confirm) {
+  constructor(client: HubClient, fleet: Fleet, toasts: Toasts, confirm: Confirm, me: () => string) {
     this.#client = client;
     this.#fleet = fleet;
     this.#toasts = toasts;
     this.#confirm = confirm;
+    this.#me = me;
   }
 
   /** Does it, after asking where it cannot be undone. Resolves when the hub has answered, or nothing was done. */
@@ -35,6 +37,12 @@ export class Actions {
     if (verb === 'terminate' && !(await this.#confirm.ask(stopQuestion(session)))) return;
     try {
       const after = await this.#client.act(session.sessionId, verb);
+      if ('approval' in after) {
+        const isOwn = after.approval.by.id === this.#me();
+        const text = isOwn ? 'This session is marked: it is done when somebody else agrees.' : `${after.approval.by.name} has asked for this already: approve it there.`;
+        this.#toasts.show('info', `A second person ${isOwn ? 'has been asked' : 'is needed'}`, text);
+        return;
+      }
       this.#fleet.learn([after.session]);
       const { tone, text } = outcome(after, verb);
       if (tone === 'bad') this.#toasts.error(title, new Error(text));

@@ -34,7 +34,9 @@ export class Answers {
     if (this.of(requestId).state === 'sending') return;
     this.#set(requestId, { state: 'sending', optionId: optionId ?? null });
     try {
-      this.#learn((await this.#client.answer(sessionId, answer)).session);
+      const after = await this.#client.answer(sessionId, answer);
+      // Where it waits for a second person, the request says so beside what is asked.
+      if ('session' in after) this.#learn(after.session);
       this.#set(requestId, OPEN);
     } catch (error) {
       this.#set(requestId, { state: 'failed', error: errorText(error) });

@@ -15,6 +15,7 @@ import { AgentProviders } from './agent-providers.svelte.ts';
 import { Actions } from './actions.ts';
 import { Answers } from './answers.svelte.ts';
 import { Clock } from './clock.svelte.ts';
+import { Controls } from './controls.svelte.ts';
 import { Confirm } from './confirm.svelte.ts';
 import { Conversation } from './conversation.svelte.ts';
 import { Fleet } from './fleet.svelte.ts';
@@ -58,6 +59,7 @@ export class Mission {
   readonly sends: Sends;
   readonly actions: Actions;
   readonly answers: Answers;
+  readonly controls: Controls;
   readonly agentProviders: AgentProviders;
   #lookups = $state.raw<ReadonlyMap<string, Lookup>>(new Map());
   /** Sessions that were started here and whose terminal has not been shown yet. */
@@ -72,7 +74,8 @@ export class Mission {
     this.fleet = new Fleet((id) => this.#conversations.get(id)?.conversation.onEnded());
     this.layout = new LayoutStore(this.client, (error) => this.toasts.error('Your layout could not be kept', error));
     this.sends = new Sends(this.client);
-    this.actions = new Actions(this.client, this.fleet, this.toasts, this.confirm);
+    this.actions = new Actions(this.client, this.fleet, this.toasts, this.confirm, () => this.account.userId);
+    this.controls = new Controls(this.client, this.toasts, () => this.account.userId);
     this.answers = new Answers(this.client, (session) => this.fleet.learn([session]));
     this.agentProviders = new AgentProviders(this.client);
     this.#stream = new HubStream({
@@ -80,7 +83,10 @@ export class Mission {
       path: api.stream,
       onEvent: (event) => this.#onEvent(event),
       onConnection: (connection) => (this.connection = connection),
-      onFresh: () => this.fleet.onFresh(),
+      onFresh: () => {
+        this.fleet.onFresh();
+        this.controls.onFresh();
+      },
     });
   }
 
@@ -245,6 +251,12 @@ export class Mission {
           if (event.data.sessionId === undefined || event.data.sessionId === id) conversation.onGap(event.data);
         }
         if (event.data.sessionId === undefined) void this.#reconcile();
+        break;
+      case 'control':
+        this.controls.onControl(event.data);
+        break;
+      case 'controls':
+        this.controls.onControls(event.data.controls);
         break;
       case 'node':
         this.fleet.onNode(event.data);

@@ -136,7 +136,8 @@ export class Sends {
         idempotencyKey: send.key,
         ...(send.retryOf === null ? {} : { retryOf: send.retryOf }),
       });
-      if (this.#arrived.includes(reply.messageId)) this.discard(sessionId, send.key);
+      // What waits for a second person stands there as a request, with its words, until they have decided.
+      if (reply.approval !== undefined || this.#arrived.includes(reply.messageId)) this.discard(sessionId, send.key);
       else this.#progress(sessionId, send.key, { state: 'accepted', messageId: reply.messageId });
     } catch (error) {
       const wait = error instanceof ApiError && error.failure.kind === 'refused' ? error.failure.retryAfterMs : null;

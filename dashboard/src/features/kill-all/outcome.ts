@@ -9,6 +9,9 @@ export function killTone(outcome: string): 'good' | 'warn' | 'bad' {
     case 'unknown':
     case 'pending':
       return 'warn';
+    // It lives on until somebody else agrees.
+    case 'awaitsApproval':
+      return 'warn';
     default:
       return 'bad';
   }
