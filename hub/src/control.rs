@@ -47,6 +47,9 @@ const TRIES: u32 = 4;
 const ANCESTORS_MAX: usize = 100;
 /// Longest reason of a mark or a refusal, in bytes.
 pub const REASON_MAX: usize = 1_024;
+/// How often the store is relieved of what is long over, and how long that must be. The journal keeps it for a day.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+const FORGET_AFTER_MS: i64 = 2 * 24 * 3_600 * 1_000;
 /// The longest time that what is shown is not looked at anew.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// The shortest: what another hub has ended is in our store a moment later.
@@ -381,6 +384,11 @@ impl Control {
         self.shown.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// What everybody has been told of one session, if there is something to tell.
+    pub fn shown_of(&self, id: &SessionId) -> Option<ControlView> {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
     /// What is so now of one session, as the store has it by now.
     ///
     /// # Errors
@@ -408,8 +416,13 @@ impl Control {
             () = self.journal.wait_followed() => {}
         }
         let mut changed = self.journal.control();
+        let mut forget = tokio::time::Instant::now();
         loop {
             changed.mark_unchanged();
+            if forget <= tokio::time::Instant::now() {
+                self.store.forget_controls(&self.workspace, clock::now().plus_millis(-FORGET_AFTER_MS)).await?;
+                forget = tokio::time::Instant::now() + FORGET_EVERY;
+            }
             self.end_what_is_over().await?;
             self.release_who_went().await?;
             let until = self.tell().await?;

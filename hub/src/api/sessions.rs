@@ -180,7 +180,7 @@ pub(super) async fn get(State(app): State<Shared>, InPath(id): InPath) -> Result
     {
         (session.last_seq, session.last_message_at) = (head.last_seq, Some(head.last_at));
     }
-    let control = Some(app.control.of(&id).await?).filter(|c| *c != ControlView::empty(id));
+    let control = app.control.shown_of(&id);
     Ok(Reply(OneSession { session, control }))
 }
 

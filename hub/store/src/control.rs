@@ -2,7 +2,7 @@
 //!
 //! Laws:
 //! 1. These rows are for showing. What is allowed is decided by the records on the bus, which are ahead of them.
-//! 2. A request that was decided stays as a row; the audit log says the same for ever.
+//! 2. A request that was decided stays as a row for some days; the audit log says the same for ever.
 
 use bus_schema::{Actor, Answer, InjectMode, MessageId, NodeId, Operator, SessionId, Timestamp, UserId, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -210,6 +210,20 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Takes away leases and requests that were over before `before`: the bus has forgotten them by then, and the audit
+    /// log has them for ever.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_controls(&self, workspace: &WorkspaceId, before: Timestamp) -> Result<(), StoreError> {
+        let sql = "BEGIN; DELETE writer WHERE workspace = $w AND until < $before RETURN NONE; \
+                   DELETE approval WHERE workspace = $w AND pending = false AND at < $before RETURN NONE; COMMIT;";
+        let vars = row([("w", text(workspace.as_str())), ("before", time(before))]);
+        self.write("forgetting leases and requests", sql, vars).await.map(drop)
+    }
+}
+
 fn records<T: serde::de::DeserializeOwned>(table: &'static str, rows: Vec<Vec<Row>>) -> Result<Vec<T>, StoreError> {
     rows.into_iter().flatten().map(|found| Reader::new(table, found).document("record")).collect()
 }
@@ -242,4 +256,50 @@ pub(crate) fn approval_row(approval: &Approval) -> Row {
         ("at", time(approval.at)),
         ("record", document(approval)),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Record, RecordBody, StoreConfig, StoreLocation};
+
+    #[tokio::test]
+    async fn what_is_over_is_not_shown_and_forgotten_in_the_end() {
+        let store = Store::open(&StoreConfig::new(StoreLocation::Memory)).await.unwrap().store;
+        let at = Timestamp::from_millis;
+        let session = "01JD8Z2V9Q0000000000000001";
+        let lease: Writer = serde_json::from_value(serde_json::json!({
+            "workspace": "default", "sessionId": session, "holder": {"user": "u", "name": "U"},
+            "since": at(0), "until": at(60), "hub": "h",
+        }))
+        .unwrap();
+        let approval = |id: &str, state: &str, wish: serde_json::Value| -> Approval {
+            serde_json::from_value(serde_json::json!({
+                "id": id, "workspace": "default", "sessionId": session, "node": "n1", "wish": wish,
+                "by": {"id": "u", "name": "U"}, "actor": {"name": "U"}, "asked": at(1), "expires": at(600),
+                "state": state, "at": at(50),
+            }))
+            .unwrap()
+        };
+        let inject = serde_json::json!({
+            "action": "inject", "messageId": "m1", "content": "x", "mode": "queue", "pauseFirst": false,
+        });
+        let open = approval("A", Approval::OPEN, inject);
+        let refused = approval("B", "refused", serde_json::json!({"action": "kill"}));
+        let workspace = lease.workspace.clone();
+        let bodies = [
+            RecordBody::Writer(lease.clone()),
+            RecordBody::Approval(Box::new(open.clone())),
+            RecordBody::Approval(Box::new(refused.clone())),
+        ];
+        let records = bodies.map(|body| Record { rev: 1, deleted: false, body });
+        store.apply_records(&records, None).await.unwrap();
+        assert_eq!(store.writers(&workspace, at(59)).await.unwrap(), [lease]);
+        assert!(store.writers(&workspace, at(60)).await.unwrap().is_empty());
+        assert_eq!(store.approvals(&workspace, at(49)).await.unwrap(), [open.clone(), refused]);
+        assert_eq!(store.approvals(&workspace, at(50)).await.unwrap(), [open.clone()], "what waits is shown");
+        store.forget_controls(&workspace, at(1_000)).await.unwrap();
+        assert_eq!(store.approvals(&workspace, at(0)).await.unwrap(), [open], "what waits is never forgotten");
+        assert!(store.writers(&workspace, at(0)).await.unwrap().is_empty());
+    }
 }
