@@ -553,7 +553,7 @@ export interface components {
             user: components["schemas"]["MeUser"];
             /** @description The workspace this request was for. */
             workspace: string;
-            /** @description All of your workspaces. */
+            /** @description All of your workspaces that this hub serves. */
             workspaces: components["schemas"]["MeWorkspace"][];
         };
         /** @description A person. */
