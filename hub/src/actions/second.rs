@@ -183,7 +183,11 @@ impl Actions {
     async fn carry_out(&self, second: &Asker, approval: &Approval) -> DeedResult {
         let done = match (&approval.wish, Ask::of(&approval.wish)) {
             (_, Some(ask)) => match self.session(&approval.session_id).await {
-                Ok(session) => return deed_result(&self.act_on(&By::agreed(approval, second), &session, &ask, Metadata::new()).await),
+                Ok(session) => {
+                    return deed_result(
+                        &self.act_on(&By::agreed(approval, second), &session, &ask, Metadata::new()).await,
+                    );
+                }
                 Err(error) => Err(error),
             },
             (Wish::Control { holder }, _) => {
