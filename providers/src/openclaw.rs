@@ -21,8 +21,8 @@
 //! Protocol 3 is spoken as far as it goes. It keeps no id of ours: an operator's words are known again by their digest and
 //! our name beside them. Its list tells of no runs: they are followed by their events. It cannot steer, forgets on a restart
 //! what waits (told as refused), drops a turn that a restart cut (told as failed), and has no archive: what waited behind
-//! a kill is stopped when it begins. `limits` in a session's metadata says so. The restart and the kill there are seen by
-//! hand and coded so; no test has shown the provider's part yet.
+//! a kill is stopped when it begins. `limits` in a session's metadata says so. The kill there is seen by hand and coded so;
+//! no test has shown the provider's part of it yet.
 //!
 //! Measured on openclaw 2026.9.6 (protocol 4) and 2026.4.15 (protocol 3), November 2026.
 
