@@ -31,6 +31,8 @@
 //! name = "home"
 //! url = "ws://127.0.0.1:18789/"
 //! token_file = "/etc/mosaic/gateway.token"   # readable by the node only; none if the gateway wants none
+//! ca = "/etc/mosaic/gateway-ca.pem" # the only authority trusted for wss:// and https://; by default the machine's own
+//! soft_pause = false               # offers a soft pause: the run is ended and the conversation fenced
 //! [[profile]]                      # what may be started: see `providers::Profile`
 //! name = "counter"
 //! command = ["bash", "-c", "seq 1 20000"]
@@ -46,8 +48,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bus_schema::{Connection, NodeId, WorkspaceId};
-use providers::Profile;
+use bus_schema::{NodeId, WorkspaceId};
+use providers::{OpenClawGateway, Profile};
 use serde::Deserialize;
 
 pub use self::read::Problem;
@@ -180,7 +182,7 @@ pub struct Config {
     /// Whether and where containers are looked for.
     pub docker: Docker,
     /// OpenClaw gateways.
-    pub openclaw: Vec<Connection>,
+    pub openclaw: Vec<OpenClawGateway>,
     /// What may be started, by name.
     pub profiles: BTreeMap<String, Profile>,
 }

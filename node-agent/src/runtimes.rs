@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bus_schema::{Connection, ProviderName};
+use bus_schema::ProviderName;
 use providers::echo::Echo;
 use providers::pty::{PtyConfig, PtyProvider};
 use providers::{
-    DockerConfig, DockerProvider, OpenClawConfig, OpenClawProvider, ProviderError, Registry, RegistryError,
+    DockerConfig, DockerProvider, OpenClawConfig, OpenClawGateway, OpenClawProvider, ProviderError, Registry,
+    RegistryError,
 };
 
 /// Whether and where this node looks for containers.
@@ -49,7 +50,7 @@ pub enum RuntimesError {
 pub struct Runtimes {
     /// By name.
     pub registry: Registry,
-    /// Those whose sessions have holders: terminals, and agents that speak ACP.
+    /// Those whose sessions have holders: terminals, agents that speak ACP, gateways of the node's own.
     held: Vec<Arc<PtyProvider>>,
     docker: Option<Arc<DockerProvider>>,
     echo: Option<Echo>,
@@ -57,7 +58,8 @@ pub struct Runtimes {
 }
 
 impl Runtimes {
-    /// Sets them up over a node's data folder. Gateways are left alone without `openclaw`.
+    /// Sets them up over a node's data folder. Without `openclaw` no gateway is connected to, and `openclaw` is but the
+    /// gateways that the node holds.
     ///
     /// # Errors
     /// [`RuntimesError`].
@@ -65,14 +67,16 @@ impl Runtimes {
         data_dir: &Path,
         has_echo: bool,
         docker: &Docker,
-        openclaw: Option<Vec<Connection>>,
+        openclaw: Option<Vec<OpenClawGateway>>,
     ) -> Result<Self, RuntimesError> {
         let provider = |name| move |source| RuntimesError::Provider { name, source };
         let mut registry = Registry::new();
         // The holders are this very program; `main` gives them their way in.
         let program: OsString = std::env::current_exe().map_err(RuntimesError::Program)?.into();
-        let configs =
-            [PtyConfig::new(data_dir.join("pty"), [program.clone()]), PtyConfig::acp(data_dir.join("acp"), [program])];
+        let configs = [
+            PtyConfig::new(data_dir.join("pty"), [program.clone()]),
+            PtyConfig::acp(data_dir.join("acp"), [program.clone()]),
+        ];
         let mut held = vec![];
         for config in configs {
             let name = config.name;
@@ -94,14 +98,21 @@ impl Runtimes {
             registry.register(Arc::new(opened.clone()))?;
             echo = Some(opened);
         }
+        let dir = data_dir.join("openclaw");
+        let holder = PtyProvider::start(PtyConfig::gateways(dir.join("gateways"), [program])).await;
+        let holder = holder.map_err(provider("openclaw"))?;
+        held.push(holder.clone());
         let openclaw = match openclaw {
             Some(connections) => {
-                let config = OpenClawConfig { dir: data_dir.join("openclaw"), connections };
+                let config = OpenClawConfig { dir, connections, holder: Some(holder) };
                 let started = OpenClawProvider::start(config).await.map_err(provider("openclaw"))?;
                 registry.register(started.clone())?;
                 Some(started)
             }
-            None => None,
+            None => {
+                registry.register(holder)?;
+                None
+            }
         };
         Ok(Self { registry, held, docker: containers, echo, openclaw })
     }

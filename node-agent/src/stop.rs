@@ -45,7 +45,7 @@ pub async fn stop_sessions(data_dir: &Path, has_echo: bool, docker: &Docker) -> 
     // Echo agents live within a running node agent, and end with its sessions' folder otherwise.
     let is_beside = node_file::is_in_use(data_dir);
     let docker = Docker { is_beside, ..docker.clone() };
-    // Sessions of gateways are not on this machine: they go on where they are.
+    // Sessions of gateways are not this node's: they go on where they are. Gateways that it holds itself are ended.
     let runtimes = Runtimes::start(data_dir, has_echo && !is_beside, &docker, None).await?;
     let by = Operator { id: UserId::new("node-host")?, name: "the node's host".into() };
     let all = runtimes.registry.sessions().await;

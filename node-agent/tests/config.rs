@@ -191,16 +191,21 @@ fn gateways_are_read_with_their_tokens_and_no_token_is_told() {
     let gateway = |name: &str, url: &str, token: &Path| {
         format!("[[openclaw]]\nname = {name:?}\nurl = {url:?}\ntoken_file = {token:?}\n")
     };
-    let text = good(folder.path()) + &gateway("home", "ws://127.0.0.1:18789/", &token);
+    let more = format!("soft_pause = true\nca = {token:?}\n");
+    let text = good(folder.path()) + &gateway("home", "ws://127.0.0.1:18789/", &token) + &more;
     let path = write(folder.path(), "node.toml", &text);
     let config = Config::load(&[path], &env(&[])).unwrap();
     let home = config.openclaw.first().unwrap();
+    assert_eq!((home.soft_pause, home.ca.as_ref()), (true, Some(&token)));
+    let home = &home.connection;
     assert_eq!((home.id.as_str(), home.token.expose(), home.is_active), ("node-home", "s3cret", true));
     assert!(!format!("{config:?}").contains("s3cret"));
 
-    let two = gateway("a b", "127.0.0.1", &token) + &gateway("a b", "ws://x/", Path::new("/nowhere"));
+    let two = gateway("a b", "127.0.0.1", &token)
+        + &gateway("a b", "ws://x/", Path::new("/nowhere"))
+        + "ca = \"/gone.pem\"\n";
     let told = problems(folder.path(), &(good(folder.path()) + &two), &[]);
-    for part in ["a name is 1 to 64", "two of that name", "the address of a gateway", "cannot be read"] {
+    for part in ["a name is 1 to 64", "two of that name", "the address of a gateway", "cannot be read", "/gone.pem"] {
         assert!(told.contains(part), "{part} in {told}");
     }
 }

@@ -395,6 +395,28 @@ fn events_from_before_a_pause_do_not_undo_it() {
 }
 
 #[test]
+fn what_kind_of_pause_it_is_the_runtime_says_whether_before_or_after_it_is_proven() {
+    let soft = || News::Status {
+        status: Status::Paused,
+        reason: Some("soft pause by Ada".into()),
+        source: StatusSource::Runtime,
+    };
+    for comes_first in [true, false] {
+        let mut state = new();
+        state.apply(time(1), told(Status::Running));
+        if comes_first {
+            state.apply(time(2), soft());
+        }
+        state.paused(&ada(), time(2));
+        if !comes_first {
+            state.apply(time(2), soft());
+        }
+        assert_eq!(state.session.status_reason.as_deref(), Some("soft pause by Ada"), "{comes_first}");
+        assert_eq!(state.session.status_source, StatusSource::Operator);
+    }
+}
+
+#[test]
 fn a_resume_is_not_undone_by_the_event_of_its_pause() {
     let mut state = new();
     state.apply(time(1), told(Status::Running));

@@ -17,7 +17,7 @@ pub mod pty;
 mod registry;
 
 pub use docker::{DockerConfig, DockerProvider};
-pub use openclaw::{OpenClawConfig, OpenClawProvider};
+pub use openclaw::{OpenClawConfig, OpenClawGateway, OpenClawProvider};
 pub use profile::{ContainerLimits, Profile, ProfileError, Protocol, StopRule};
 pub use provider::{
     AgentEvent, AgentProvider, Appeared, Child, DeltaDraft, End, EventStream, InjectOutcome, MessageDraft, News,

@@ -8,7 +8,8 @@
 //! | `rows` | a gateway's rows as messages |
 //! | `gateway` | one connection over its lives: connect, look at everything, listen |
 //! | `link`, `key` | one WebSocket: handshake, calls, events; who we are |
-//! | `acts` | inject, answer, start, kill, terminate |
+//! | `acts` | inject, answer, start, kill, terminate, soft pause |
+//! | `held` | gateways that this node starts from a profile and holds in a cgroup |
 //! | `rest`, `trial` | the older REST form; trying a connection |
 //!
 //! What ends a session: archived, deleted or begun anew (reset) at the gateway is `completed`; our own kill, proven and
@@ -29,6 +30,7 @@
 mod acts;
 mod core;
 mod gateway;
+mod held;
 mod key;
 mod link;
 mod provider;
@@ -38,4 +40,4 @@ mod rows;
 mod session;
 mod trial;
 
-pub use self::provider::{OpenClawConfig, OpenClawProvider};
+pub use self::provider::{OpenClawConfig, OpenClawGateway, OpenClawProvider};

@@ -106,7 +106,8 @@ pub struct Profile {
     /// `docker`: further labels of its container. Those of the mesh are set by the node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// `openclaw`: name of the connection through which it is started; the only one if absent.
+    /// `openclaw`: name of the connection through which it is started, or of the gateway that `command` starts; the only
+    /// one if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<String>,
     /// `openclaw`: the gateway's agent that it is a session of; `main` if absent.
@@ -194,7 +195,7 @@ impl Profile {
         if let Err(error) = ProviderName::new(&self.provider) {
             wrong(format!("provider: {error}"));
         }
-        // A container has a command in its image, and a gateway's agent is no program.
+        // A container has a command in its image, and a gateway's agent is no program (the gateway is).
         let has_own_command = matches!(self.provider.as_str(), "docker" | "openclaw");
         match self.command.first() {
             None if has_own_command => {}
@@ -243,6 +244,9 @@ impl Profile {
         }
         if self.provider != "openclaw" && (self.gateway.is_some() || self.agent.is_some()) {
             wrong("gateway and agent belong to provider = \"openclaw\"".into());
+        }
+        if self.provider == "openclaw" && self.agent.is_some() && !self.command.is_empty() {
+            wrong("with a command it starts a gateway, which is no agent: take command or agent away".into());
         }
         if (self.protocol == Protocol::Acp) != (self.provider == "acp") && self.provider != "docker" {
             wrong("provider = \"acp\" and protocol = \"acp\" go together".into());

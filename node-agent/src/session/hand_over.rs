@@ -176,6 +176,10 @@ impl Task {
 
     /// What an error means for the message; `None` if it is to be tried again.
     fn not_handed_over(&self, id: &MessageId, error: &ProviderError) -> Option<InjectOutcome> {
+        // In a pause that takes no words: it waits here for the resume, however long that takes.
+        if matches!(error, ProviderError::WrongState { status: Status::Paused, .. }) {
+            return None;
+        }
         self.context.counters.provider_failures.increment();
         let reason = chain(error);
         tracing::warn!(session_id = %self.id, message_id = %id, error = %reason, "a message was not handed over");

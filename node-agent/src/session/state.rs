@@ -209,10 +209,16 @@ impl State {
             return Effect::None;
         }
         match (self.hold, &status) {
-            // The event of the operator's pause: from here on the events count again.
+            // The event of the operator's pause: from here on the events count again. What kind of pause it is, the
+            // runtime may say; who asked for it, we know.
             (Hold::Paused, Status::Paused) => {
                 self.hold = Hold::None;
-                return Effect::None;
+                return match reason {
+                    Some(reason) if self.session.status == Status::Paused => {
+                        self.go(at, status, Some(reason), StatusSource::Operator)
+                    }
+                    _ => Effect::None,
+                };
             }
             // Happened before the pause.
             (Hold::Paused, _) => return Effect::None,
@@ -249,10 +255,12 @@ impl State {
 
     /// The provider has proven a pause.
     pub fn paused(&mut self, by: &Operator, now: Timestamp) -> Effect {
+        let told = self.session.status_reason.clone().filter(|_| self.session.status == Status::Paused);
         if self.session.status != Status::Paused {
             self.hold = Hold::Paused;
         }
-        self.go(now, Status::Paused, Some(format!("paused by {}", by.name)), StatusSource::Operator)
+        let reason = told.unwrap_or_else(|| format!("paused by {}", by.name));
+        self.go(now, Status::Paused, Some(reason), StatusSource::Operator)
     }
 
     /// The provider lets it go on.

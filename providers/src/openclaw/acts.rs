@@ -9,10 +9,11 @@
 
 mod answer;
 mod ending;
+pub(super) mod soft;
 
 use std::time::Duration;
 
-use bus_schema::{Delivery, InjectMode, MessageId, SessionId};
+use bus_schema::{Delivery, InjectMode, MessageId, SessionId, Status};
 use serde_json::{Value, json};
 
 use super::core::{Core, our_key};
@@ -107,6 +108,10 @@ pub(super) async fn inject(
 ) -> Result<InjectOutcome, ProviderError> {
     let gateway = gateway_of(core, session)?;
     let OperatorMessage { message_id, content, mode, .. } = message;
+    if session.hold_back(&message_id) {
+        let reason = "it is in a soft pause: the message is handed over when it is resumed".into();
+        return Err(ProviderError::WrongState { status: Status::Paused, reason });
+    }
     match session.given(&message_id) {
         Some(given) if given.outcome.is_some() => {
             return Ok(given.outcome.unwrap_or(outcome(Delivery::NotKnown, None, None)));
@@ -347,7 +352,7 @@ async fn create(
 }
 
 /// The gateway a profile names, or the only one.
-fn choose(core: &Core, name: Option<&str>) -> Result<std::sync::Arc<Gateway>, ProviderError> {
+pub(super) fn choose(core: &Core, name: Option<&str>) -> Result<std::sync::Arc<Gateway>, ProviderError> {
     let mut all = core.gateways();
     let names: Vec<_> = all.iter().map(|gateway| gateway.connection.name.clone()).collect();
     if let Some(name) = name {

@@ -17,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::gateway::Gateway;
+use super::held::Held;
 use super::key::DeviceKey;
 use super::record::Birth;
 use super::session::Session;
 use crate::clock;
 use crate::provider::{Appeared, End, ProviderError};
+use crate::pty::PtyProvider;
 
 /// Sessions that appeared and were not looked at yet. What does not fit is found at the next listing.
 const WATCH_QUEUE: usize = 256;
@@ -35,6 +37,8 @@ pub(super) struct Core {
     pub key: DeviceKey,
     pub tasks: TaskTracker,
     pub cancel: CancellationToken,
+    /// Gateways that this node started.
+    pub held: Held,
     table: Mutex<Table>,
     watchers: Mutex<Vec<mpsc::Sender<Appeared>>>,
     gateways: Mutex<BTreeMap<String, Arc<Gateway>>>,
@@ -75,7 +79,7 @@ pub(super) fn our_key(agent: &str, id: &SessionId) -> String {
 
 impl Core {
     /// Opens the folder of an earlier node agent, or a new one.
-    pub fn open(dir: &Path) -> Result<Arc<Self>, ProviderError> {
+    pub fn open(dir: &Path, holder: Option<Arc<PtyProvider>>) -> Result<Arc<Self>, ProviderError> {
         let sessions = dir.join("sessions");
         std::fs::create_dir_all(&sessions).map_err(failed("making the folder of the openclaw provider"))?;
         let key = DeviceKey::open(&dir.join("device.key")).map_err(|error| ProviderError::Failed {
@@ -105,6 +109,7 @@ impl Core {
             key,
             tasks: TaskTracker::new(),
             cancel: CancellationToken::new(),
+            held: Held::open(dir, holder),
             table: Mutex::new(table),
             watchers: Mutex::default(),
             gateways: Mutex::default(),
@@ -197,6 +202,11 @@ impl Core {
             let is_other = generation.is_some_and(|g| !had.is_empty() && g != had);
             match session.ended_at() {
                 None if session.is_ending() => return Some(session),
+                // Our own fence.
+                None if is_archived && session.is_soft_paused() => {
+                    session.take_row(row, is_certain);
+                    return Some(session);
+                }
                 None if is_archived => {
                     session.end(ended("archived at the gateway"));
                     return Some(session);

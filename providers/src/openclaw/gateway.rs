@@ -16,6 +16,7 @@ mod events;
 mod listen;
 mod requests;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::listen::look_once;
+use super::OpenClawGateway;
 use super::core::{Core, lock};
 use super::link::{self, Endpoint, Link, LinkError};
 use super::rest;
@@ -46,9 +48,15 @@ const MAX_CHARS: usize = 262_144;
 /// A connection and what it has come to.
 pub(super) struct Gateway {
     pub connection: Connection,
+    /// True if its sessions offer a soft pause.
+    pub soft_pause: bool,
+    /// The only authority that is trusted for it.
+    ca: Option<PathBuf>,
     pub cancel: CancellationToken,
     /// Looks at a session, or (`None`) at all, as soon as possible.
     pub look: Notify,
+    /// It may be there now: the next attempt is not waited for.
+    hurry: Notify,
     link: watch::Sender<Option<Link>>,
     rest: watch::Sender<Option<rest::Client>>,
     standing: Mutex<Option<String>>,
@@ -73,11 +81,15 @@ pub(super) struct Quirks {
 }
 
 impl Gateway {
-    pub fn new(connection: Connection, cancel: CancellationToken) -> Arc<Self> {
+    pub fn new(of: OpenClawGateway, cancel: CancellationToken) -> Arc<Self> {
+        let OpenClawGateway { connection, soft_pause, ca } = of;
         Arc::new(Self {
             connection,
+            soft_pause,
+            ca,
             cancel,
             look: Notify::new(),
+            hurry: Notify::new(),
             link: watch::Sender::new(None),
             rest: watch::Sender::new(None),
             standing: Mutex::new(Some("not connected yet".into())),
@@ -87,6 +99,16 @@ impl Gateway {
 
     pub fn id(&self) -> &str {
         &self.connection.id
+    }
+
+    /// Where it is, and whom we trust there.
+    pub fn endpoint(&self) -> Result<Endpoint, LinkError> {
+        Ok(Endpoint::parse(&self.connection.url)?.trusting(self.ca.clone()))
+    }
+
+    /// Looks for it at once, and often for a while: it was started just now.
+    pub fn hurry(&self) {
+        self.hurry.notify_one();
     }
 
     /// What is wrong, if anything.
@@ -170,7 +192,7 @@ impl Gateway {
     /// Keeps the connection until it is cancelled.
     pub async fn run(self: Arc<Self>, core: Arc<Core>) {
         let cancel = self.cancel.clone();
-        let endpoint = match Endpoint::parse(&self.connection.url) {
+        let endpoint = match self.endpoint() {
             Ok(endpoint) => endpoint,
             Err(error) => {
                 self.stands(&core, Some(error.to_string()));
@@ -217,8 +239,12 @@ impl Gateway {
             if begun.elapsed() > MAX_PAUSE {
                 pause = FIRST_PAUSE;
             }
-            cancel.run_until_cancelled(sleep(pause)).await;
-            pause = (pause * 2).min(MAX_PAUSE);
+            core.settle_what_has_gone(&self).await;
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = self.hurry.notified() => pause = FIRST_PAUSE,
+                () = sleep(pause) => pause = (pause * 2).min(MAX_PAUSE),
+            }
         }
         if !core.cancel.is_cancelled() {
             self.stands(&core, Some("it is not set up any more".into()));

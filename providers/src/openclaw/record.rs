@@ -11,7 +11,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use bus_schema::{
-    AnswerOption, Attention, InjectMode, MessageId, Metadata, SessionId, Status, StatusSource, Timestamp, Turn,
+    AnswerOption, Attention, InjectMode, MessageId, Metadata, Operator, SessionId, Status, StatusSource, Timestamp,
+    Turn,
 };
 use serde::{Deserialize, Serialize};
 
@@ -107,7 +108,22 @@ pub(super) struct Request {
     /// What was decided, once it is closed.
     pub decided: Option<String>,
     /// Who answered through us: told with the message that closes it.
-    pub by: Option<bus_schema::Operator>,
+    pub by: Option<Operator>,
+}
+
+/// A soft pause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Paused {
+    pub by: Operator,
+    pub at: Timestamp,
+    /// A run was ended for it, which the resume takes up.
+    pub cut: bool,
+    /// The conversation is archived: the gateway takes nothing for it.
+    pub is_fenced: bool,
+    /// The gateway's name of the message that takes up the run, once the resume has come so far.
+    pub resume: Option<String>,
+    /// The gateway began a run all the same, which goes on.
+    pub is_over: bool,
 }
 
 /// All that is known of a session besides what is in its log.
@@ -133,6 +149,7 @@ pub(super) struct Facts {
     pub given: BTreeMap<MessageId, Given>,
     pub requests: BTreeMap<MessageId, Request>,
     pub last_error: Option<String>,
+    pub pause: Option<Paused>,
 }
 
 /// One line of the file.
@@ -145,6 +162,7 @@ enum Line {
     Asked { message_id: MessageId, request: Request },
     Active(bool),
     Generation(String),
+    Paused(Option<Paused>),
 }
 
 /// One event.
@@ -215,6 +233,7 @@ impl Record {
                 }
                 Line::Active(is_active) => record.facts.is_active = is_active,
                 Line::Generation(generation) => record.facts.generation = generation,
+                Line::Paused(pause) => record.facts.pause = pause,
             }
         }
         record.acknowledged = record.facts.dropped;
@@ -278,6 +297,12 @@ impl Record {
             write(&mut self.file, &Line::Active(is_active))?;
             self.facts.is_active = is_active;
         }
+        Ok(())
+    }
+
+    pub fn set_pause(&mut self, pause: Option<Paused>) -> std::io::Result<()> {
+        write(&mut self.file, &Line::Paused(pause.clone()))?;
+        self.facts.pause = pause;
         Ok(())
     }
 

@@ -3,13 +3,14 @@
 //!
 //! No release that we know of answers so (measured on 2026.1.30, 2026.3.13, 2026.4.15 and 2026.9.6: the first is the
 //! web page, the last does not exist); what fronts a gateway may. So it is believed only where the answer is JSON with
-//! a list in it, over `http://`.
+//! a list in it; over `https://` with the same trust that the WebSocket has.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bus_schema::{Delivery, MessageId, Secret};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -40,7 +41,12 @@ pub(super) struct Client {
 impl Client {
     /// One, if there really is such an API.
     pub async fn probe(endpoint: &Endpoint, token: &Secret) -> Option<Self> {
-        let http = reqwest::Client::builder().timeout(ANSWER_WITHIN).build().ok()?;
+        let mut http = reqwest::Client::builder().timeout(ANSWER_WITHIN);
+        if let Some(config) = endpoint.tls().ok()? {
+            // A redirect to a plain address would show the token to everybody on the way.
+            http = http.use_preconfigured_tls(ClientConfig::clone(&config)).https_only(true);
+        }
+        let http = http.build().ok()?;
         let client = Self { http, base: endpoint.http(), token: token.clone() };
         client.sessions().await.ok().map(|_| client)
     }

@@ -85,6 +85,8 @@ pub(super) fn text_of(content: Option<&Value>) -> String {
 
 /// What we are called at a gateway: it puts this beside what we send.
 pub(super) const OUR_NAME: &str = "Mosaic Mesh";
+/// How the ids of messages begin with which the provider itself takes up a run.
+pub(super) const RESUME: &str = "mosaic-resume-";
 
 fn str_at<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
@@ -125,7 +127,9 @@ fn of_row(row: &Value, texts: &mut HashMap<String, u32>) -> Vec<Part> {
             let text = text_of(content);
             let key = str_at(row, "/idempotencyKey").or_else(|| str_at(row, "/__openclaw/idempotencyKey"));
             let arrival = key.and_then(|key| key.strip_suffix(":user")).map(str::to_owned);
-            let role = if is_the_gateways(row, &text) { Role::System } else { Role::User };
+            let is_a_resume = arrival.as_deref().is_some_and(|arrival| arrival.starts_with(RESUME));
+            let is_nobodys = is_a_resume || is_the_gateways(row, &text);
+            let role = if is_nobodys { Role::System } else { Role::User };
             let is_steered = str_at(row, "/__openclaw/steerTargetRunId").is_some();
             let is_ours = key.is_none() && str_at(row, "/senderLabel").is_some_and(|label| label.starts_with(OUR_NAME));
             let words = is_ours.then(|| digest(&text));

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  spawning ──► waiting ◄──► running      by the gateway's `hasActiveRun`, never by its `status`, which lies after a crash
+//!                  │ paused: a soft pause, see `pause`
 //!                  └──────────┴────► completed (archived, deleted, begun anew) · killed (an operator's kill, proven)
 //! ```
 //!
@@ -11,14 +12,16 @@
 //! 3. A status that follows a row is told behind it.
 
 mod delivery;
+mod pause;
 mod requests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bus_schema::{
-    Capability, Delivery, InjectMode, MessageKind, Metadata, Role, SessionId, Status, StatusSource, Timestamp, Turn,
+    Capability, Delivery, InjectMode, MessageId, MessageKind, Metadata, Role, SessionId, Status, StatusSource,
+    Timestamp, Turn,
 };
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -55,6 +58,12 @@ struct State {
     is_ending: bool,
     /// True if the last history said that it is idle now: its rows may have been read before the last one was written.
     was_idle: bool,
+    /// True if the last history said that it is at work in its soft pause.
+    was_busy: bool,
+    /// True while a soft pause begins or ends.
+    is_pausing: bool,
+    /// Messages that wait for the end of a soft pause; the node has them.
+    held_back: BTreeSet<MessageId>,
 }
 
 struct Writing {
@@ -87,8 +96,18 @@ impl Session {
 
     fn of(record: Record) -> Arc<Self> {
         let id = record.birth.session_id.clone();
-        let state =
-            State { record, delta: None, deltas: 0, runs: HashSet::new(), steps: 0, is_ending: false, was_idle: false };
+        let state = State {
+            record,
+            delta: None,
+            deltas: 0,
+            runs: HashSet::new(),
+            steps: 0,
+            is_ending: false,
+            was_idle: false,
+            was_busy: false,
+            is_pausing: false,
+            held_back: BTreeSet::new(),
+        };
         Arc::new(Self { id, state: Mutex::new(state), changed: watch::Sender::new(0) })
     }
 
@@ -154,8 +173,6 @@ impl Session {
         let mut metadata = facts.metadata.clone();
         metadata.insert("gatewayKey".into(), birth.key.clone().into());
         metadata.insert("containment".into(), "gateway".into());
-        let why = "a gateway has no pause: its runs go on, or end (terminate lets the step finish)";
-        metadata.insert("notCapable".into(), serde_json::json!({ "pause": why, "resume": why }));
         SessionInfo {
             session_id: self.id.clone(),
             parent_session_id: birth.parent.clone().or(parent),
@@ -175,14 +192,11 @@ impl Session {
 
     /// Refuses what the session cannot do, or cannot do any more.
     pub fn require(&self, capability: Capability) -> Result<(), ProviderError> {
-        if !CAPABILITIES.contains(&capability) {
-            let reason = match capability {
-                Capability::Pause | Capability::Resume => {
-                    "a gateway has no pause; terminate lets the agent finish its step, interrupt gives it other work"
-                }
-                _ => "a session of a gateway has no terminal",
-            };
-            return Err(ProviderError::NotCapable { capability, reason: reason.into() });
+        // Whether it can be paused, its gateway's configuration says.
+        let is_pause = matches!(capability, Capability::Pause | Capability::Resume);
+        if !is_pause && !CAPABILITIES.contains(&capability) {
+            let reason = "a session of a gateway has no terminal".into();
+            return Err(ProviderError::NotCapable { capability, reason });
         }
         let status = self.status();
         if status.is_terminal() {
@@ -210,12 +224,13 @@ impl Session {
             match row.get("hasActiveRun").and_then(Value::as_bool) {
                 Some(false) => {
                     state.runs.clear();
-                    if is_certain { state.settle(false) } else { Ok(()) }
+                    if is_certain { state.settle(&self.id, false) } else { Ok(()) }
                 }
-                Some(true) => state.settle(true),
+                Some(true) if state.is_paused() && !is_certain => Ok(()),
+                Some(true) => state.settle(&self.id, true),
                 None if is_certain => {
                     let is_active = !state.runs.is_empty();
-                    state.settle(is_active)
+                    state.settle(&self.id, is_active)
                 }
                 None => Ok(()),
             }
@@ -230,6 +245,11 @@ impl Session {
             Some(is_active) => !is_active,
             None => state.runs.is_empty(),
         };
+        if is_idle {
+            state.was_busy = false;
+        } else if state.is_paused() {
+            return std::mem::replace(&mut state.was_busy, true);
+        }
         if !is_idle || !state.record.facts.is_active {
             state.was_idle = false;
             return true;
@@ -243,7 +263,7 @@ impl Session {
             if begins {
                 state.runs.insert(run.to_owned());
                 state.record.facts.last_error = None;
-                return state.settle(true);
+                return state.settle(&self.id, true);
             }
             state.runs.remove(run);
             state.record.facts.last_error = error;
@@ -265,6 +285,20 @@ impl Session {
                 state.record.facts.last_error = Some("the gateway was restarted in the middle of it".into());
             }
             Ok(())
+        });
+    }
+
+    /// What ran at the gateway in one of these lives of it runs no more: they are over.
+    pub fn end_runs_of(&self, lives: &[(Timestamp, Timestamp)]) {
+        self.change(|state| {
+            let since = state.record.status_since();
+            let is_of = |(from, to): &(Timestamp, Timestamp)| since.is_some_and(|since| *from <= since && since <= *to);
+            if !state.record.facts.is_active || !lives.iter().any(is_of) {
+                return Ok(());
+            }
+            state.runs.clear();
+            state.record.facts.last_error = Some("its gateway was ended on this node in the middle of it".into());
+            state.settle(&self.id, false)
         });
     }
 
@@ -465,12 +499,17 @@ impl State {
     }
 
     /// Tells where it stands, if that has changed.
-    fn settle(&mut self, is_active: bool) -> std::io::Result<()> {
+    fn settle(&mut self, id: &SessionId, is_active: bool) -> std::io::Result<()> {
         let now = clock::now();
         self.record.set_active(is_active)?;
         if !is_active {
             self.delta = None;
         }
+        if self.is_pausing {
+            return Ok(());
+        }
+        self.look_at_pause(id, is_active)?;
+        let of_pause = self.told_of_pause(is_active);
         let facts = &self.record.facts;
         let open = facts.requests.iter().filter(|(_, request)| request.decided.is_none());
         let open = open.min_by_key(|(_, request)| request.at).filter(|_| is_active);
@@ -479,6 +518,10 @@ impl State {
             (true, None, _) => (Status::Running, None, Turn::Active),
             (false, _, Some(error)) => (Status::Waiting, Some(format!("the last turn failed: {error}")), Turn::Error),
             (false, _, None) => (Status::Waiting, Some("nothing to do".to_owned()), Turn::Idle),
+        };
+        let (status, reason, turn) = match of_pause {
+            Some(told) if open.is_none() => told,
+            _ => (status, reason, turn),
         };
         let attention = open.map(|(id, request)| request.attention(id));
         let has_status = facts.status.as_ref() == Some(&status) && facts.reason == reason;

@@ -73,6 +73,11 @@ impl PtyConfig {
         Self { name: "acp", ..Self::new(dir, program) }
     }
 
+    /// Gateways of OpenClaw that the node starts itself, with the usual limits.
+    pub fn gateways(dir: impl Into<PathBuf>, program: impl IntoIterator<Item = OsString>) -> Self {
+        Self { name: "openclaw", ..Self::new(dir, program) }
+    }
+
     /// What its sessions speak, where that is one thing: it decides what they can do.
     fn protocol(&self) -> Protocol {
         if self.name == "acp" { Protocol::Acp } else { Protocol::Terminal }

@@ -8,8 +8,8 @@ use bus_schema::{
     Connection, InjectMode, MessageId, MessageKind, Operator, ProviderName, Role, Secret, SessionId, Status, UserId,
 };
 use providers::{
-    AgentEvent, AgentProvider, End, EventStream, InjectOutcome, MessageDraft, News, OpenClawConfig, OpenClawProvider,
-    OperatorMessage, Position, Profile, SessionInfo, SpawnRequest,
+    AgentEvent, AgentProvider, End, EventStream, InjectOutcome, MessageDraft, News, OpenClawConfig, OpenClawGateway,
+    OpenClawProvider, OperatorMessage, Position, Profile, PtyProvider, SessionInfo, SpawnRequest,
 };
 use serde_json::{Value, json};
 use testkit::{OpenClaw, wait_until};
@@ -51,7 +51,15 @@ pub fn script(steps: &Value) -> String {
 }
 
 pub async fn open(dir: PathBuf, connections: Vec<Connection>) -> Arc<OpenClawProvider> {
-    OpenClawProvider::start(OpenClawConfig { dir, connections }).await.unwrap()
+    open_with(dir, connections.into_iter().map(Into::into).collect(), None).await
+}
+
+pub async fn open_with(
+    dir: PathBuf,
+    connections: Vec<OpenClawGateway>,
+    holder: Option<Arc<PtyProvider>>,
+) -> Arc<OpenClawProvider> {
+    OpenClawProvider::start(OpenClawConfig { dir, connections, holder }).await.unwrap()
 }
 
 /// A gateway and a provider.
@@ -59,6 +67,7 @@ pub struct Stage {
     pub gateway: OpenClaw,
     pub dir: tempfile::TempDir,
     pub provider: Arc<OpenClawProvider>,
+    pub soft_pause: bool,
 }
 
 impl Stage {
@@ -72,7 +81,7 @@ impl Stage {
         let dir = tempfile::tempdir().unwrap();
         let claw = connection("claw", &gateway.url(), gateway.token());
         let provider = open(dir.path().join("openclaw"), vec![claw]).await;
-        let stage = Self { gateway, dir, provider };
+        let stage = Self { gateway, dir, provider, soft_pause: false };
         stage.healthy().await;
         stage
     }
@@ -86,11 +95,15 @@ impl Stage {
         healthy.await.unwrap();
     }
 
+    fn claw(&self) -> OpenClawGateway {
+        connection("claw", &self.gateway.url(), self.gateway.token()).into()
+    }
+
     /// A new provider over what the old one left.
     pub async fn reopen(&mut self) {
         self.provider.shutdown().await;
-        let claw = connection("claw", &self.gateway.url(), self.gateway.token());
-        self.provider = open(self.dir.path().join("openclaw"), vec![claw]).await;
+        let claw = OpenClawGateway { soft_pause: self.soft_pause, ..self.claw() };
+        self.provider = open_with(self.dir.path().join("openclaw"), vec![claw], None).await;
     }
 
     pub async fn spawn(&self) -> Watched {

@@ -6,9 +6,11 @@
 mod conformance;
 mod family;
 mod harness;
+mod held;
 mod older;
 mod requests;
 mod rest;
 mod restart;
+mod soft;
 mod trial;
 mod turns;

@@ -4,18 +4,24 @@
 use std::sync::{Arc, Mutex};
 
 use bus_schema::{Capability, ConnectionVerdict, Delivery, InjectMode, Status};
-use providers::{AgentProvider, OperatorMessage, ProviderError};
+use providers::{AgentProvider, OpenClawGateway, OpenClawProvider, OperatorMessage, ProviderError};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use testkit::wait_until;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use testkit::{TestIdentity, wait_until};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{PATIENCE, ada, connection, new_message, open};
+use crate::harness::{PATIENCE, ada, connection, new_message, open, open_with};
 
 const TOKEN: &str = "rest-token";
 const KEY: &str = "agent:main:main";
 
-async fn answer(tcp: TcpStream, rows: &Mutex<Vec<Value>>) -> Option<()> {
+async fn answer(tcp: impl AsyncRead + AsyncWrite + Unpin, rows: &Mutex<Vec<Value>>) -> Option<()> {
     let mut tcp = BufReader::new(tcp);
     let mut line = String::new();
     tcp.read_line(&mut line).await.ok()?;
@@ -61,23 +67,69 @@ async fn answer(tcp: TcpStream, rows: &Mutex<Vec<Value>>) -> Option<()> {
     tcp.write_all(format!("{head}connection: close\r\n\r\n{body}").as_bytes()).await.ok()
 }
 
-#[tokio::test]
-async fn the_older_rest_form_is_read_and_written_to_and_no_more() {
+/// A server, behind TLS if it is given what for; where it is.
+async fn serve(tls: Option<TlsAcceptor>) -> (String, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}/", listener.local_addr().unwrap());
     let rows = Arc::new(Mutex::new(vec![]));
-    let mut server = tokio::task::JoinSet::new();
+    let mut server = JoinSet::new();
     server.spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            answer(tcp, &rows).await;
+            match &tls {
+                None => answer(tcp, &rows).await,
+                // Who does not trust us hangs up.
+                Some(tls) => match tls.accept(tcp).await {
+                    Ok(tcp) => answer(tcp, &rows).await,
+                    Err(_) => None,
+                },
+            };
         }
     });
+    (url, server)
+}
+
+#[tokio::test]
+async fn the_older_rest_form_is_read_and_written_to_and_no_more() {
+    let (url, _server) = serve(None).await;
     let dir = tempfile::tempdir().unwrap();
     let provider = open(dir.path().join("openclaw"), vec![connection("old", &url, TOKEN)]).await;
     let tested = provider.test(connection("x", &url, TOKEN)).await.unwrap();
     assert_eq!(tested.verdict, ConnectionVerdict::Ok, "{}", tested.message);
     assert_eq!(provider.test(connection("x", &url, "no")).await.unwrap().verdict, ConnectionVerdict::NotARuntime);
+    it_is_read_and_written_to(&provider).await;
+    provider.shutdown().await;
+}
 
+/// One authority is trusted where one is named, by the WebSocket that is tried first and by what comes after it.
+#[tokio::test]
+async fn the_older_rest_form_is_spoken_over_https_with_the_trust_of_the_websocket() {
+    let mut identity = TestIdentity::new().unwrap();
+    let files = identity.identity().tls(&[]).unwrap();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.cert).unwrap().collect();
+    let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = config.with_single_cert(chain.unwrap(), key).unwrap();
+    let (url, _server) = serve(Some(TlsAcceptor::from(Arc::new(config)))).await;
+
+    let dir = tempfile::tempdir().unwrap();
+    let trusts = |ca| vec![OpenClawGateway { ca, ..connection("old", &url, TOKEN).into() }];
+    let provider = open_with(dir.path().join("trusting"), trusts(Some(files.ca)), None).await;
+    let tested = provider.test(connection("old", &url, TOKEN)).await.unwrap();
+    assert_eq!(tested.verdict, ConnectionVerdict::Ok, "{}", tested.message);
+    it_is_read_and_written_to(&provider).await;
+    provider.shutdown().await;
+
+    // The machine does not know this authority: nothing is said to such a server, least of all the token.
+    let stranger = open_with(dir.path().join("stranger"), trusts(None), None).await;
+    let tested = stranger.test(connection("old", &url, TOKEN)).await.unwrap();
+    assert_eq!(tested.verdict, ConnectionVerdict::Tls, "{}", tested.message);
+    assert!(stranger.sessions().await.unwrap().is_empty());
+    stranger.shutdown().await;
+}
+
+async fn it_is_read_and_written_to(provider: &OpenClawProvider) {
     let look = async || provider.sessions().await.unwrap().pop();
     let info = wait_until("the session is found", PATIENCE, look).await.unwrap();
     assert_eq!((info.status, info.capabilities), (Status::Waiting, vec![Capability::Inject]));
@@ -100,5 +152,4 @@ async fn the_older_rest_form_is_read_and_written_to_and_no_more() {
     assert_eq!(said, [("agent".to_owned(), "heard you".to_owned())], "the operator's words are the node's to tell");
     let taken = async || provider.injection(&id, &message_id).await.unwrap().filter(|o| o.state == Delivery::Taken);
     wait_until("it is taken", PATIENCE, taken).await.unwrap();
-    provider.shutdown().await;
 }

@@ -20,7 +20,7 @@ use super::{LOOK_AGAIN, abort, gateway_of};
 use crate::clock;
 use crate::openclaw::core::Core;
 use crate::openclaw::gateway::{CALL_WITHIN, Gateway, look_once};
-use crate::openclaw::link::{Link, LinkError, left};
+use crate::openclaw::link::{Link, LinkError};
 use crate::openclaw::session::Session;
 use crate::provider::{End, ProviderError};
 
@@ -32,10 +32,10 @@ const STEP_WITHIN: Duration = Duration::from_secs(30);
 const ROWS: usize = 500;
 
 /// One session in the family of the one that ends.
-struct Member {
-    key: String,
-    generation: Option<String>,
-    is_active: bool,
+pub(super) struct Member {
+    pub key: String,
+    pub generation: Option<String>,
+    pub is_active: bool,
 }
 
 struct Steps(Vec<EndStep>);
@@ -85,10 +85,12 @@ pub(in crate::openclaw) async fn kill(
             Err(why) => steps.add("archive", format!("{} stays open: {why}", member.key)),
         }
     }
-    steps.add(
-        "beyond reach",
-        "processes that the agent's exec tool left in the background are the gateway's: only its host can end them",
-    );
+    let host = match core.held.alive(gateway.id()).await {
+        Some(id) => format!("they end with it, which is session {id} of this node"),
+        None => "only its host can end them".to_owned(),
+    };
+    let what = "processes that the agent's exec tool left in the background are the gateway's";
+    steps.add("beyond reach", format!("{what}: {host}"));
     let process = |key: &str| EndedProcess { pid: 0, name: key.to_owned() };
     let report = EndReport {
         containment: "gateway".into(),
@@ -141,16 +143,7 @@ impl Drop for Ending {
 
 /// Lets a session finish its step, then ends it. The body of a task.
 pub(in crate::openclaw) async fn leave(core: Arc<Core>, session: Arc<Session>, by: Operator) {
-    let until = Instant::now() + STEP_WITHIN;
-    let (mut changed, steps) = (session.changed(), session.steps());
-    let boundary = async {
-        while session.is_active() && session.steps() == steps && session.ended_at().is_none() {
-            if changed.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(left(until), boundary).await;
+    step_ends(&session, STEP_WITHIN).await;
     // A gateway that is away comes back; the wish stands until it is fulfilled or nobody is there to fulfil it.
     while session.ended_at().is_none() {
         match kill(&core, &session, &by).await {
@@ -163,8 +156,22 @@ pub(in crate::openclaw) async fn leave(core: Arc<Core>, session: Arc<Session>, b
     }
 }
 
+/// Waits until the step under way has ended, or the run, or the time is up.
+pub(super) async fn step_ends(session: &Session, within: Duration) {
+    let (mut changed, steps) = (session.changed(), session.steps());
+    let boundary = async {
+        while session.is_active() && session.steps() == steps && session.ended_at().is_none() {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    // That the time is up is as good a reason.
+    let _ = tokio::time::timeout(within, boundary).await;
+}
+
 /// The session and all that descend from it by `spawnedBy`, itself first.
-async fn family(core: &Core, gateway: &Gateway, link: &Link, key: &str) -> Result<Vec<Member>, LinkError> {
+pub(super) async fn family(core: &Core, gateway: &Gateway, link: &Link, key: &str) -> Result<Vec<Member>, LinkError> {
     let answer = link.call("sessions.list", json!({ "limit": ROWS }), CALL_WITHIN).await?;
     let rows = answer.get("sessions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let text = |row: &Value, name: &str| row.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -194,7 +201,7 @@ async fn family(core: &Core, gateway: &Gateway, link: &Link, key: &str) -> Resul
 }
 
 /// Waits until none of the family has a run. Those that still have one when the time is up.
-async fn stopped(core: &Core, gateway: &Gateway, link: &Link, key: &str) -> Result<Vec<Member>, LinkError> {
+pub(super) async fn stopped(core: &Core, gateway: &Gateway, link: &Link, key: &str) -> Result<Vec<Member>, LinkError> {
     let until = Instant::now() + STOPPED_WITHIN;
     loop {
         let mut living = family(core, gateway, link, key).await?;
@@ -208,15 +215,20 @@ async fn stopped(core: &Core, gateway: &Gateway, link: &Link, key: &str) -> Resu
 }
 
 /// Fences a conversation against further input.
-async fn archive(link: &Link, member: &Member) -> Result<(), String> {
+pub(super) async fn archive(link: &Link, member: &Member) -> Result<(), String> {
     let Some(generation) = &member.generation else { return Err("the gateway does not list it".into()) };
-    let params = json!({"key": member.key, "archived": true, "expectedSessionId": generation});
+    set_archived(link, &member.key, generation, true).await.map_err(|error| error.to_string())
+}
+
+/// Puts up the fence, or takes it away: of this generation of the conversation, which must be named (2026.9.6).
+pub(super) async fn set_archived(link: &Link, key: &str, generation: &str, archived: bool) -> Result<(), LinkError> {
+    let params = json!({"key": key, "archived": archived, "expectedSessionId": generation});
     match link.call("sessions.patch", params, CALL_WITHIN).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_unknown("expectedSessionId") => {
-            let params = json!({"key": member.key, "archived": true});
-            link.call("sessions.patch", params, CALL_WITHIN).await.map(|_| ()).map_err(|error| error.to_string())
+            let params = json!({"key": key, "archived": archived});
+            link.call("sessions.patch", params, CALL_WITHIN).await.map(|_| ())
         }
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(error),
     }
 }

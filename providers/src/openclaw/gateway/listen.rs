@@ -267,8 +267,9 @@ async fn look_at(gateway: &Gateway, link: &Link, session: Arc<Session>) -> Done 
 fn take_look(session: &Session, looked: Result<Value, LinkError>) {
     let Ok(looked) = looked else { return };
     match looked.get("session") {
+        // That it is archived, or begins to be, is our own doing.
+        _ if session.is_ending() || session.is_soft_paused() => {}
         // One that is being started is not there yet.
-        _ if session.is_ending() => {}
         Some(Value::Null) if !session.generation().is_empty() => session.end(ended("deleted at the gateway")),
         Some(row) if row.get("archived").and_then(Value::as_bool) == Some(true) => {
             session.end(ended("archived at the gateway"));

@@ -4,10 +4,13 @@
 //! TCP ─► TLS (wss) ─► WebSocket ─► connect.challenge ─► connect (signed) ─► hello-ok: protocol, scopes, tick
 //! ```
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bus_schema::{Secret, Timestamp};
 use futures::{SinkExt, StreamExt};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -49,6 +52,8 @@ pub(in crate::openclaw) struct Endpoint {
     port: u16,
     is_tls: bool,
     path: String,
+    /// The only authority that is trusted; the machine's own if absent.
+    ca: Option<PathBuf>,
 }
 
 impl Endpoint {
@@ -66,7 +71,17 @@ impl Endpoint {
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("it names no host"))?;
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 18_789 });
-        Ok(Self { host: host.to_owned(), port, is_tls, path: uri.path().trim_end_matches('/').to_owned() })
+        Ok(Self { host: host.to_owned(), port, is_tls, path: uri.path().trim_end_matches('/').to_owned(), ca: None })
+    }
+
+    /// The same, trusting only this authority.
+    pub fn trusting(self, ca: Option<PathBuf>) -> Self {
+        Self { ca, ..self }
+    }
+
+    /// What plain requests trust, if they are to be encrypted.
+    pub fn tls(&self) -> Result<Option<Arc<ClientConfig>>, String> {
+        self.is_tls.then(|| tls::config(self.ca.as_deref())).transpose()
     }
 
     /// For people, and for the log.
@@ -143,12 +158,8 @@ pub(in crate::openclaw) async fn open(
 
 async fn upgrade(endpoint: &Endpoint, tcp: TcpStream) -> Result<Socket, LinkError> {
     let request = endpoint.ws().into_client_request().map_err(|error| LinkError::Address(error.to_string()))?;
-    let connector = if endpoint.is_tls {
-        let config = tls::config().map_err(|what| LinkError::Tls { at: endpoint.at(), what })?;
-        Connector::Rustls(config)
-    } else {
-        Connector::Plain
-    };
+    let config = endpoint.tls().map_err(|what| LinkError::Tls { at: endpoint.at(), what })?;
+    let connector = config.map_or(Connector::Plain, Connector::Rustls);
     let config =
         WebSocketConfig::default().max_message_size(Some(MAX_FRAME_BYTES)).max_frame_size(Some(MAX_FRAME_BYTES));
     match client_async_tls_with_config(request, tcp, Some(config), Some(connector)).await {

@@ -47,6 +47,20 @@ impl Session {
         parts.iter().any(|part| part.words.as_ref() == Some(&given.words) && !state.record.has_seen(&part.row))
     }
 
+    /// Messages that were handed over, and of which nobody has seen that the agent began with them.
+    pub fn undelivered(&self) -> Vec<MessageId> {
+        let state = self.lock();
+        let is_open = |given: &Given| given.outcome.as_ref().is_some_and(|o| o.state == Delivery::Written);
+        let given = state.record.facts.given.iter().filter(|(_, given)| is_open(given));
+        given.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// One of them was withdrawn.
+    pub fn refuse_given(&self, id: &MessageId, reason: &str) {
+        let outcome = InjectOutcome { state: Delivery::Refused, mode: None, reason: Some(reason.into()) };
+        self.change(|state| state.record.add(clock::now(), Kept::Receipt { message_id: id.clone(), outcome }, None));
+    }
+
     /// A gateway that keeps its queue in memory has begun at `since`, and its history was read: what was handed over
     /// before that and is not in it is gone.
     pub fn lose_given(&self, since: Timestamp) {

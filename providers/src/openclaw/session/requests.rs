@@ -62,7 +62,7 @@ impl Session {
             state.record.set_request(id, request)?;
             state.record.add(clock::now(), Kept::Message(draft), None)?;
             let is_active = state.record.facts.is_active;
-            state.settle(is_active)
+            state.settle(&self.id, is_active)
         });
     }
 
@@ -108,7 +108,7 @@ impl Session {
                 }
             }
             let is_active = state.record.facts.is_active;
-            state.settle(is_active)
+            state.settle(&self.id, is_active)
         });
     }
 
