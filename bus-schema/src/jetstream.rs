@@ -73,13 +73,13 @@ pub const MESSAGES: StreamSpec = StreamSpec {
 };
 
 /// Terminal bytes, bounded per session: 2,000 pieces of at most 64 KiB. Apart from the messages, so that a flood of
-/// output cannot push them out.
+/// output cannot push them out; as long as them, so that a session that has ended can be replayed with both.
 pub const TERMINAL: StreamSpec = StreamSpec {
     name: "MOSAIC_TERMINAL",
     description: "terminal output, bounded per session",
     kinds: &[Kind::Terminal],
     max_messages_per_subject: 2_000,
-    max_age_s: DAY_S,
+    max_age_s: 7 * DAY_S,
     max_bytes: 1024 * MIB,
     duplicate_window_s: 120,
     append_only: false,

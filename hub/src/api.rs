@@ -24,7 +24,9 @@ mod nodes;
 mod oidc;
 mod ops;
 mod page;
+mod recording;
 mod retention;
+mod search;
 mod sessions;
 mod sse;
 mod terminal;
@@ -211,6 +213,7 @@ pub fn table() -> Vec<Route> {
         observer(routes!(actions::kill_receipts)),
         observer(routes!(actions::kill_receipt)),
         observer(routes!(terminal::stream)),
+        observer(routes!(recording::get)),
         operator(routes!(terminal::input)),
         operator(routes!(terminal::resize)),
         operator(routes!(control::take)),
@@ -221,6 +224,7 @@ pub fn table() -> Vec<Route> {
         observer(routes!(control::approvals)),
         operator(routes!(control::approve)),
         operator(routes!(control::refuse)),
+        observer(routes!(search::search)),
         observer(routes!(layout::get)),
         observer(routes!(layout::put)),
         observer(routes!(audit::list)),

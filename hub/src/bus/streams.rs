@@ -123,15 +123,19 @@ impl Bus {
         create(&self.inner.journal, journal).await
     }
 
-    /// Lets the stream of messages forget what is older than so many days, or than its own age if that is less.
+    /// Lets the streams of messages and terminals forget what is older than so many days, or than their own age if
+    /// that is less.
     ///
     /// # Errors
     /// [`BusError`].
     pub async fn keep_messages(&self, days: u64) -> Result<(), BusError> {
-        let mut config = stream_config(&spec::MESSAGES, &self.inner.limits);
-        config.max_age = config.max_age.min(Duration::from_secs(days.saturating_mul(24 * 3600)));
         self.need_connection("setting the age of messages")?;
-        create(&self.inner.streams, config).await
+        for stream in [&spec::MESSAGES, &spec::TERMINAL] {
+            let mut config = stream_config(stream, &self.inner.limits);
+            config.max_age = config.max_age.min(Duration::from_secs(days.saturating_mul(24 * 3600)));
+            create(&self.inner.streams, config).await?;
+        }
+        Ok(())
     }
 
     fn check_version(&self) -> Result<(), BusError> {

@@ -25,6 +25,7 @@ mod migrations;
 mod parked;
 mod people;
 mod retention;
+mod search;
 mod sessions;
 mod value;
 
@@ -40,4 +41,5 @@ pub use journal::{
 };
 pub use messages::{Head, MessagePage, PageOf};
 pub use people::MembershipRow;
+pub use search::{NoPlace, SearchFor, SearchPage, SearchPlace};
 pub use sessions::{NodeSeen, SessionFilter};

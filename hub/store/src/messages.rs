@@ -237,6 +237,22 @@ fn head(found: Row) -> Result<Head, StoreError> {
     })
 }
 
+/// A message of whichever session its row says.
+pub(crate) fn message_of(found: Row) -> Result<Message, StoreError> {
+    let session = match found.get("id") {
+        Some(Value::RecordId(id)) => match &id.key {
+            RecordIdKey::Array(parts) => match parts.iter().next() {
+                Some(Value::String(session)) => SessionId::new(session).ok(),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    let wrong = || StoreError::Form { table: "message", detail: "an id of another form".into() };
+    message(&session.ok_or_else(wrong)?, found).map(|(message, _)| message)
+}
+
 /// A message and its sequence in the stream.
 fn message(session: &SessionId, mut found: Row) -> Result<(Message, u64), StoreError> {
     let seq = match found.remove("id") {
