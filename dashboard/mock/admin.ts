@@ -1,6 +1,6 @@
 // What the fake hub keeps of people, tokens and retention. Knows no HTTP.
 
-import type { ApiToken, Enrolment, Invitation, NewApiToken, NewInvitation, SearchHit, SignIn, User } from '../src/api/admin.ts';
+import type { ApiToken, Enrolment, Invitation, NewApiToken, NewInvitation, SearchHit, SearchPage, SignIn, User } from '../src/api/admin.ts';
 import { MockError, type Actor, type World } from './world.ts';
 
 const SNIPPET_CHARS = 160;
@@ -106,12 +106,14 @@ export class MockAdmin {
     this.#world.record(actor, 'changePassword');
   }
 
-  search(q: string, limit: number): { hits: SearchHit[]; hasMore: boolean } {
+  search(q: string, limit: number, from: number): SearchPage {
     const words = q.toLowerCase().split(/\s+/).filter((word) => word !== '');
     if (words.length === 0) throw new MockError(422, 'invalid', 'q must not be empty');
     const hits: SearchHit[] = [];
+    let lookedAt = 0;
     for (const { messages } of this.#world.sessions.values()) {
       for (const message of messages) {
+        lookedAt += 1;
         const text = message.content.toLowerCase();
         if (!words.every((word) => text.includes(word))) continue;
         const from = Math.max(0, text.indexOf(words[0] ?? '') - SNIPPET_CHARS / 4);
@@ -120,7 +122,8 @@ export class MockAdmin {
       }
     }
     hits.sort((a, b) => b.timestamp.localeCompare(a.timestamp) || b.seq - a.seq);
-    return { hits: hits.slice(0, limit), hasMore: hits.length > limit };
+    const hasMore = hits.length > from + limit;
+    return { hits: hits.slice(from, from + limit), hasMore, lookedAt, ...(hasMore ? { next: String(from + limit) } : {}) };
   }
 
   #user(id: string): User {

@@ -155,6 +155,10 @@ export class MockHub {
     const sub = `${request.method ?? 'GET'} ${match[2] ?? ''}`;
     if (sub === 'GET ') return ok({ session: this.world.find(id).session });
     if (sub === 'GET messages') return ok(this.#messages(id, url));
+    if (sub === 'GET terminal/recording') {
+      const recording = this.world.find(id).recording();
+      return void response.writeHead(200, { 'Content-Type': 'application/x-asciicast' }).end(recording);
+    }
     write();
     const waits = (approval: object): void => this.#json(response, 202, { approval });
     if (this.controls.isMarked(id)) {
@@ -219,7 +223,7 @@ export class MockHub {
     const done = (): true => (response.writeHead(204).end(), true);
     switch (`${request.method ?? 'GET'} ${url.pathname}`) {
       case 'GET /api/search':
-        return ok(admin.search(url.searchParams.get('q') ?? '', Number(url.searchParams.get('limit') ?? 50)));
+        return ok(admin.search(url.searchParams.get('q') ?? '', Number(url.searchParams.get('limit') ?? 50), Number(url.searchParams.get('cursor') ?? 0)));
       case 'GET /api/mission-control/audit/export': {
         const { entries } = this.#audit(url, Number.MAX_SAFE_INTEGER);
         const isCsv = url.searchParams.get('format') === 'csv';
@@ -328,6 +332,12 @@ export class MockHub {
         for (let i = 0; i < (times ?? 1); i += 1) this.world.find(sessionId).say(role, content.replace('%', String(i + 1)), kind, metadata ?? {});
         break;
       }
+      case '/mock/write':
+        this.world.find(String(body['sessionId'])).write(String(body['text']));
+        break;
+      case '/mock/end':
+        this.world.find(String(body['sessionId'])).end('completed', 'it is done', 0);
+        break;
       case '/mock/archive':
         this.world.find(String(body['sessionId'])).archive(Number(body['count']));
         break;

@@ -27,6 +27,7 @@ import type {
 const LOG_MAX = 20_000;
 const MESSAGES_MAX = 20_000;
 const TERMINAL_BYTES_MAX = 256 * 1024;
+const TAPE_MAX = 2_000;
 const INJECTS_PER_MINUTE = 10;
 
 export class MockError extends Error {
@@ -165,6 +166,8 @@ export class MockSession {
 
   write(text: string | Buffer): void {
     const data = typeof text === 'string' ? Buffer.from(text, 'utf8') : text;
+    this.#tape.push({ at: Date.now(), text: data.toString('utf8') });
+    if (this.#tape.length > TAPE_MAX) this.#tape.shift();
     const offset = this.terminalStart + this.terminal.length;
     this.terminal = Buffer.concat([this.terminal, data]);
     if (this.terminal.length > TERMINAL_BYTES_MAX) {
@@ -173,6 +176,19 @@ export class MockSession {
       this.terminalStart += cut;
     }
     this.world.publish({ type: 'terminal', data: this.chunk(offset, data) });
+  }
+
+  /** What was written when, for the recording. */
+  readonly #tape: { at: number; text: string }[] = [];
+
+  /** The recording of its terminal, as an asciicast. */
+  recording(): string {
+    const first = this.#tape[0];
+    if (first === undefined) throw new MockError(404, 'notFound', 'nothing of the terminal of this session is kept');
+    const timestamp = Math.floor(first.at / 1_000);
+    const head = { version: 2, width: this.size.cols, height: this.size.rows, timestamp, mosaic: { sessionId: this.session.sessionId, fromOffset: 0 } };
+    const events = this.#tape.map(({ at, text }) => JSON.stringify([at / 1_000 - timestamp, 'o', text]));
+    return `${[JSON.stringify(head), ...events].join('\n')}\n`;
   }
 
   chunk(offset: number, data: Buffer): TerminalChunk {
@@ -472,9 +488,12 @@ export class World {
     if (!node.online) throw new MockError(503, 'nodeAway', `node ${body.node} is away`);
     const isTerminal = profile.protocol === 'terminal';
     const capabilities = ['inject', 'pause', 'resume', 'terminate', 'kill', ...(isTerminal ? ['terminal', 'input', 'resize'] : []), ...(profile.protocol === 'acp' ? ['approve'] : [])];
-    const { node: _node, profile: _profile, prompt, ...rest } = body;
+    const { node: _node, profile: _profile, prompt, resumeSessionId, ...rest } = body;
+    const resumed = resumeSessionId === undefined ? null : this.find(resumeSessionId);
+    if (resumed !== null && !resumed.isEnded) throw new MockError(409, 'wrongState', 'it goes on by itself');
+    const metadata: Metadata = resumed === null ? {} : { conversation: resumed.session.metadata['conversation'] ?? null, resumes: resumed.session.sessionId };
     const made = this.add(
-      { node: node.node, provider: profile.provider, profile: profile.name, status: 'spawning', capabilities, ...rest },
+      { node: node.node, provider: profile.provider, profile: profile.name, status: 'spawning', capabilities, metadata, ...rest },
       script(),
     );
     this.record(actor, 'spawn', { sessionId: made.session.sessionId, node: node.node, ...(prompt === undefined ? {} : { content: prompt }) });

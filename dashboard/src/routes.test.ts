@@ -22,7 +22,8 @@ describe('routes', () => {
       stream: api.stream({ cursor: '12:4', terminals: [{ id: 'A', offset: null }, { id: 'B', offset: 0 }] }),
       auth: [api.login(), api.logout(), api.me(), api.password(), api.signIns(), api.signIn('s')],
       admin: [api.node('n'), api.users(), api.user('u'), api.invitations(), api.tokens(), api.token('t'), api.retention()],
-      search: api.search({ q: 'two words', limit: 20 }),
+      search: api.search({ q: 'two words', limit: 20, cursor: 'ended.X.7' }),
+      recording: api.recording(id, { last: 9 }),
       export: api.auditExport({ format: 'csv' }),
     }).toMatchInlineSnapshot(`
       {
@@ -59,8 +60,9 @@ describe('routes', () => {
         "layout": "/api/mission-control/layout",
         "messages": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/messages?limit=100&before=7",
         "nodes": "/api/nodes",
+        "recording": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/terminal/recording?last=9",
         "resize": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/terminal/resize",
-        "search": "/api/search?q=two+words&limit=20",
+        "search": "/api/search?q=two+words&limit=20&cursor=ended.X.7",
         "session": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000",
         "sessions": "/api/mission-control/sessions?all=true&status=running",
         "stream": "/api/mission-control/stream?sessions=*&nodes=1&terminals=A,B:0&cursor=12:4",
@@ -73,7 +75,7 @@ describe('routes', () => {
   });
 
   it('of the page are read back as they were built', () => {
-    for (const where of [{ name: 'grid' }, { name: 'session', id: 'a/b c' }, { name: 'settings' }, { name: 'settings', section: 'nodes' }, { name: 'session', id: 'a', seq: 12 }] as const) {
+    for (const where of [{ name: 'grid' }, { name: 'session', id: 'a/b c' }, { name: 'settings' }, { name: 'settings', section: 'nodes' }, { name: 'session', id: 'a', seq: 12 }, { name: 'replay', id: 'a/b' }] as const) {
       expect(page.parse(page.href(where))).toEqual(where);
     }
     expect(page.parse('/mission-control')).toEqual({ name: 'grid' });

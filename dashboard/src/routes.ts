@@ -43,6 +43,7 @@ export const api = {
   fourEyes: (id: string): string => `${session(id)}/four-eyes`,
   approve: (id: string): string => `${MC}/approvals/${encodeURIComponent(id)}/approve`,
   refuse: (id: string): string => `${MC}/approvals/${encodeURIComponent(id)}/refuse`,
+  recording: (id: string, query?: { last?: number }): string => withQuery(`${session(id)}/terminal/recording`, query),
   killAll: (): string => `${MC}/kill-all`,
   layout: (): string => `${MC}/layout`,
   audit: (query?: { limit?: number; before?: number; user?: string; session?: string; action?: string }): string =>
@@ -53,7 +54,7 @@ export const api = {
   agentProviderTest: (): string => '/api/agent-providers/test',
   auditExport: (query: { format: 'jsonl' | 'csv' }): string =>
     withQuery(`${MC}/audit/export`, query),
-  search: (query: { q: string; limit?: number }): string => withQuery('/api/search', query),
+  search: (query: { q: string; limit?: number; cursor?: string }): string => withQuery('/api/search', query),
   node: (id: string): string => `/api/nodes/${encodeURIComponent(id)}`,
   users: (): string => '/api/users',
   user: (id: string): string => `/api/users/${encodeURIComponent(id)}`,
@@ -78,7 +79,7 @@ export const api = {
 const BASE = '/mission-control/';
 
 /** What the address bar can say. */
-export type Page = { name: 'grid' } | { name: 'session'; id: string; seq?: number } | { name: 'settings'; section?: string };
+export type Page = { name: 'grid' } | { name: 'session'; id: string; seq?: number } | { name: 'replay'; id: string } | { name: 'settings'; section?: string };
 
 export const page = {
   href: (where: Page): string => {
@@ -87,6 +88,8 @@ export const page = {
         return BASE;
       case 'session':
         return `${BASE}sessions/${encodeURIComponent(where.id)}${where.seq === undefined ? '' : `/${where.seq}`}`;
+      case 'replay':
+        return `${BASE}sessions/${encodeURIComponent(where.id)}/replay`;
       case 'settings':
         return `${BASE}settings${where.section === undefined ? '' : `/${encodeURIComponent(where.section)}`}`;
     }
@@ -94,9 +97,10 @@ export const page = {
   parse: (path: string): Page => {
     const settings = /^\/mission-control\/settings(?:\/([a-z-]+))?\/?$/.exec(path);
     if (settings !== null) return settings[1] === undefined ? { name: 'settings' } : { name: 'settings', section: settings[1] };
-    const found = /^\/mission-control\/sessions\/([^/]+)(?:\/(\d+))?\/?$/.exec(path);
+    const found = /^\/mission-control\/sessions\/([^/]+)(?:\/(\d+|replay))?\/?$/.exec(path);
     if (found?.[1] === undefined) return { name: 'grid' };
     const id = decodeURIComponent(found[1]);
+    if (found[2] === 'replay') return { name: 'replay', id };
     return found[2] === undefined ? { name: 'session', id } : { name: 'session', id, seq: Number(found[2]) };
   },
 };

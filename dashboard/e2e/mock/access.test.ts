@@ -52,6 +52,10 @@ describe.each(['dark', 'light'] as const)('in %s', (theme) => {
       await page.keyboard.press('Escape');
       await page.getByRole('dialog', { name }).waitFor({ state: 'detached' });
     }
+    await visitor.panel('Speaker').getByRole('button', { name: 'Replay' }).click();
+    await page.getByRole('slider', { name: 'Time of the replay' }).waitFor();
+    await look('replay', visitor);
+    await page.getByRole('button', { name: 'Back' }).click();
     await page.getByRole('button', { name: 'Kill all' }).click();
     await look('kill all', visitor);
     await page.keyboard.press('Escape');

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { api } from '../../src/routes.ts';
 import { DEADLINE_MS, stack, until, useBrowser, visit } from '../harness.ts';
+import { serious } from './axe.ts';
 import { steer } from './fake.ts';
 
 useBrowser();
@@ -163,21 +164,49 @@ describe('search', () => {
   it('finds what was said, shows it in its place, and opens the session there', async () => {
     const visitor = await visit(stack.operator);
     const { sessionId } = await visitor.spawn('e2e-echo', 'Archive');
-    await steer('say', { sessionId, role: 'agent', content: 'entry number % of the log', kind: 'text', times: 40 });
+    await steer('say', { sessionId, role: 'agent', content: 'entry number % of the log', kind: 'text', times: 400 });
     const { page } = visitor;
     await page.keyboard.press('s');
     await page.getByRole('searchbox', { name: 'Search what was said' }).fill('NUMBER 17');
-    const hit = page.getByRole('list', { name: 'Found messages' }).getByRole('button', { name: /Archive/ });
-    await hit.click();
+    const hits = page.getByRole('list', { name: 'Found messages' }).getByRole('button', { name: /Archive/ });
+    // 17, 117, 217, 317, and 170 to 179.
+    await until('all are found', async () => (await hits.count()) === 14);
+    await hits.last().click();
     await page.getByText('entry number 16 of the log').waitFor();
     await page.getByRole('button', { name: 'Open the session here' }).click();
     await visitor.panel('Archive').waitFor();
     expect(new URL(page.url()).pathname).toBe(`/mission-control/sessions/${sessionId}/17`);
+    // There, though it is far from the end that was in view, and marked.
+    const found = visitor.panel('Archive').locator('[aria-current="true"]');
+    await found.getByText('entry number 17 of the log').waitFor();
+    expect(await found.evaluate((row) => {
+      const [at, view] = [row.getBoundingClientRect(), row.closest('[role="log"]')?.getBoundingClientRect()];
+      return view !== undefined && at.top >= view.top && at.bottom <= view.bottom;
+    })).toBe(true);
+    // A colleague who is sent the link sees it there too.
+    await page.reload();
+    await visitor.panel('Archive').locator('[aria-current="true"]').getByText('entry number 17 of the log').waitFor({ timeout: DEADLINE_MS });
     await steer('offer', { isOffered: false });
     await page.keyboard.press('Escape');
     await page.getByRole('button', { name: 'Search' }).click();
     await page.getByRole('searchbox', { name: 'Search what was said' }).fill('anything');
     await page.getByText('This hub does not offer search.').waitFor();
+  });
+
+  it('goes on where a page ended, each hit once', async () => {
+    const visitor = await visit(stack.operator);
+    const { page } = visitor;
+    const { sessionId } = await visitor.spawn('e2e-echo', 'Haystack');
+    await steer('say', { sessionId, role: 'agent', content: 'needle % in the hay', kind: 'text', times: 70 });
+    await page.keyboard.press('s');
+    const hits = page.getByRole('list', { name: 'Found messages' }).getByRole('button');
+    await page.getByRole('searchbox', { name: 'Search what was said' }).fill('needle');
+    await page.getByText(/^50 or more found in the newest [\d,]+ messages$/).waitFor();
+    await page.getByRole('button', { name: 'Look further' }).click();
+    await page.getByText('70 found').waitFor();
+    expect(await hits.count()).toBe(70);
+    expect(await page.getByRole('button', { name: 'Look further' }).count()).toBe(0);
+    expect(await serious(page)).toEqual([]);
   });
 });
 

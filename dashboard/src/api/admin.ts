@@ -72,6 +72,14 @@ export interface SearchHit {
   snippet: string;
 }
 
+export interface SearchPage {
+  hits: SearchHit[];
+  /** Not all that is kept was looked at: go on at `next`. */
+  hasMore: boolean;
+  next?: string;
+  lookedAt: number;
+}
+
 export class Admin {
   readonly #client: Pick<HubClient, 'get' | 'write' | 'tell'>;
 
@@ -106,6 +114,6 @@ export class Admin {
   retention = (): Promise<Retention> => this.#client.get(api.retention());
   setRetention = (messageDays: number): Promise<void> => this.#client.tell('PUT', api.retention(), { messageDays });
 
-  search = (q: string, limit: number): Promise<{ hits: SearchHit[]; hasMore: boolean }> =>
-    this.#client.get(api.search({ q, limit }));
+  search = (q: string, limit: number, cursor?: string): Promise<SearchPage> =>
+    this.#client.get(api.search(cursor === undefined ? { q, limit } : { q, limit, cursor }));
 }

@@ -6,6 +6,7 @@
 // Its enumerations are closed, while ours stay open for the words of a newer hub.
 
 import type { components } from './generated/schema.ts';
+import type * as Admin from './admin.ts';
 import type * as Ours from './types.ts';
 
 type Hub = components['schemas'];
@@ -44,6 +45,7 @@ export type Checked = [
   Reads<Ours.Control, Received<Hub['ControlView']>>,
   Reads<Ours.StreamEvents['controls'], Received<Hub['ControlsEvent']>>,
   Reads<Ours.Waiting, Received<Hub['Waiting']>>,
+  Reads<Admin.SearchPage, Received<Hub['SearchResults']>>,
   Reads<Ours.KillAllResult, Received<Hub['KillResult']>>,
   Sends<Hub['SpawnBody'], Ours.SpawnRequest>,
   Sends<Hub['InjectBody'], Ours.InjectRequest>,

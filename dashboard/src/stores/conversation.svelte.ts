@@ -48,6 +48,8 @@ export class Conversation {
   #entries: Entry[] = [];
   readonly #made = new WeakMap<Message, Entry>();
   #isFollowing = true;
+  /** Grows with every page that takes the place of what is held: one that was asked for earlier comes too late. */
+  #places = 0;
   #isFilling = false;
   readonly #abort = new AbortController();
   #isSeen = true;
@@ -157,8 +159,10 @@ export class Conversation {
   /** Loads the newest page; what is held and does not touch it is let go. */
   async loadLatest(): Promise<void> {
     this.latest = { state: 'loading' };
+    const mine = (this.#places += 1);
     try {
       const page = await this.#fetch({ limit: PAGE_MESSAGES });
+      if (mine !== this.#places) return;
       if (!this.#window.isAttached) this.#window.clear();
       this.#window.merge(page.messages);
       const first = page.messages[0]?.seq ?? 0;
@@ -169,10 +173,34 @@ export class Conversation {
       if (this.#window.first === first || first === 0) this.#window.hasOlder = page.hasMore;
       this.latest = { state: 'idle' };
     } catch (error) {
-      if (this.#abort.signal.aborted) return;
+      if (this.#abort.signal.aborted || mine !== this.#places) return;
       this.latest = { state: 'failed', error: errorText(error) };
     }
     this.#changed();
+  }
+
+  /** Loads what stands around a message, unless it is held. What is held then is let go. False if it is not kept. */
+  async loadAround(seq: number): Promise<boolean> {
+    const isHeld = (): boolean => this.#window.items.some((message) => message.seq === seq);
+    if (isHeld()) return true;
+    this.latest = { state: 'loading' };
+    const mine = (this.#places += 1);
+    try {
+      const page = await this.#fetch({ limit: PAGE_MESSAGES, after: Math.max(0, seq - PAGE_MESSAGES / 2 - 1) });
+      if (mine !== this.#places) return isHeld();
+      // Nothing is there, or not any more: the end is better than an empty panel.
+      if (page.messages.length === 0) {
+        await this.loadLatest();
+        return false;
+      }
+      this.#window.place(page.messages, page.hasMore);
+      this.latest = { state: 'idle' };
+    } catch (error) {
+      if (this.#abort.signal.aborted || mine !== this.#places) return false;
+      this.latest = { state: 'failed', error: errorText(error) };
+    }
+    this.#changed();
+    return isHeld();
   }
 
   async loadOlder(): Promise<void> {

@@ -40,6 +40,28 @@ describe('a conversation', () => {
     conversation.dispose();
   });
 
+  it('goes to a message in the middle, whatever page is on its way, and on from there in both directions', async () => {
+    const { state, client } = store(1_000);
+    const conversation = new Conversation(client, 'S');
+    // The newest page was asked for, and comes too late.
+    expect(await conversation.loadAround(400)).toBe(true);
+    conversation.isFollowing = false;
+    await vi.waitFor(() => expect(seqs(conversation)).toContain(400));
+    expect([seqs(conversation)[0], isWhole(seqs(conversation)), conversation.isAttached, conversation.hasOlder]).toEqual([350, true, false, true]);
+    const asked = state.asked.length;
+    expect(await conversation.loadAround(420)).toBe(true);
+    expect(state.asked).toHaveLength(asked);
+    conversation.onMessage(makeMessage('S', 1_001));
+    await conversation.loadOlder();
+    await conversation.loadNewer();
+    await vi.waitFor(() => expect(seqs(conversation)).toContain(549));
+    expect([seqs(conversation)[0], isWhole(seqs(conversation))]).toEqual([250, true]);
+    // What is not there is said, and the end shown.
+    expect(await conversation.loadAround(5_000)).toBe(false);
+    await vi.waitFor(() => expect(seqs(conversation).at(-1)).toBe(1_000));
+    conversation.dispose();
+  });
+
   it('pages back to the first message', async () => {
     const { client } = store(230);
     const conversation = new Conversation(client, 'S');

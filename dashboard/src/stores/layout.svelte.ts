@@ -1,10 +1,14 @@
 // Which panels are open, and how: the server keeps it, so that it follows the user.
 //
-// Law: whatever the server has kept, from whichever version of the page, yields a usable layout.
+// Laws:
+// 1. Whatever the server has kept, from whichever version of the page, yields a usable layout.
+// 2. Two browsers of one user: of each part of the layout, what was done last stands; the other learns of it when
+//    somebody looks at it, or some seconds later.
 
 import type { HubClient } from '../api/client.ts';
 import { ApiError } from '../api/errors.ts';
 import type { Json } from '../api/types.ts';
+import { forgetShapesOfBrowser, parseShapes, shapesOfBrowser, withShape, type Shape, type ShapeOf } from './shapes.ts';
 
 export type PanelView = 'conversation' | 'terminal';
 
@@ -20,6 +24,8 @@ export interface PanelSpec {
 
 export interface Layout {
   panels: PanelSpec[];
+  /** Sizes and pins, also of panels that are closed now. */
+  shapes: ShapeOf[];
   /** Columns of the grid; 0 fits as many as there is room for. */
   columns: number;
   /** Ids of roster branches that are folded. */
@@ -41,6 +47,7 @@ const VERSION = 1;
 
 export const EMPTY_LAYOUT: Layout = {
   panels: [],
+  shapes: [],
   columns: 0,
   folded: [],
   isRosterOpen: true,
@@ -67,6 +74,7 @@ export function parseLayout(json: Json): Layout | null {
   const folded = Array.isArray(json['folded']) ? json['folded'] : [];
   return {
     panels: panels.slice(0, PANELS_MAX),
+    shapes: parseShapes(json['shapes']),
     columns: typeof columns === 'number' && Number.isInteger(columns) && columns >= 0 && columns <= COLUMNS_MAX ? columns : 0,
     folded: folded.filter((id): id is string => typeof id === 'string').slice(0, FOLDED_MAX),
     isRosterOpen: json['isRosterOpen'] !== false,
@@ -84,14 +92,19 @@ export class LayoutStore {
   isFirstVisit = $state(false);
   readonly #client: HubClient;
   readonly #onError: (error: unknown) => void;
+  readonly #storage: Pick<Storage, 'getItem' | 'removeItem'> | null;
   #rev = 0;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #isSaving = false;
-  #isDirty = false;
+  /** What was changed here and is not saved yet. */
+  #changed = new Set<keyof Layout>();
+  /** Whose shapes were. */
+  #reshaped = new Set<string>();
 
-  constructor(client: HubClient, onError: (error: unknown) => void) {
+  constructor(client: HubClient, onError: (error: unknown) => void, storage: Pick<Storage, 'getItem' | 'removeItem'> | null = null) {
     this.#client = client;
     this.#onError = onError;
+    this.#storage = storage;
   }
 
   async load(): Promise<void> {
@@ -101,10 +114,41 @@ export class LayoutStore {
       const kept = parseLayout(reply.layout);
       this.isFirstVisit = kept === null;
       this.layout = kept ?? EMPTY_LAYOUT;
+      this.isLoaded = true;
+      this.#takeOver();
     } catch (error) {
       this.#onError(error);
     }
     this.isLoaded = true;
+  }
+
+  /** Takes what another window of this user has saved. What was changed here and is not saved yet stands. */
+  async refresh(): Promise<void> {
+    if (!this.isLoaded || this.#isSaving) return;
+    try {
+      const reply = await this.#client.layout();
+      if (!this.#isSaving) this.#merge(reply.layout, reply.rev);
+    } catch {
+      // Asked again soon; whoever changes something is told.
+    }
+  }
+
+  /** Gives the server the shapes that this browser kept for itself in an earlier version. */
+  #takeOver(): void {
+    const known = new Set(this.layout.shapes.map((shape) => shape.id));
+    const own = shapesOfBrowser(this.#storage).filter((shape) => !known.has(shape.id));
+    for (const { id, ...shape } of own) this.setShape(id, shape);
+    if (own.length === 0) forgetShapesOfBrowser(this.#storage);
+  }
+
+  /** Theirs, with what was changed here over it. */
+  #merge(json: Json, rev: number): void {
+    if (rev === this.#rev) return;
+    this.#rev = rev;
+    const theirs = parseLayout(json) ?? EMPTY_LAYOUT;
+    const mine = Object.fromEntries([...this.#changed].filter((part) => part !== 'shapes').map((part) => [part, this.layout[part]])) as Partial<Layout>;
+    const reshaped = this.layout.shapes.filter((shape) => this.#reshaped.has(shape.id));
+    this.layout = { ...theirs, ...mine, shapes: reshaped.reduce((shapes, shape) => withShape(shapes, shape.id, shape), theirs.shapes) };
   }
 
   isOpen(id: string): boolean {
@@ -166,6 +210,11 @@ export class LayoutStore {
     this.#change({ folded: isFolded ? [...others, id].slice(-FOLDED_MAX) : others });
   }
 
+  setShape(id: string, part: Partial<Shape>): void {
+    this.#reshaped.add(id);
+    this.#change({ shapes: withShape(this.layout.shapes, id, part) });
+  }
+
   /** Saves what is not saved yet; called when the page goes away. */
   saveNow(): void {
     if (this.#timer !== null) void this.#save(true);
@@ -174,6 +223,11 @@ export class LayoutStore {
   #change(part: Partial<Layout>): void {
     this.layout = { ...this.layout, ...part };
     if (!this.isLoaded) return;
+    for (const name of Object.keys(part)) this.#changed.add(name as keyof Layout);
+    this.#later();
+  }
+
+  #later(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#save(false), SAVE_AFTER_MS);
   }
@@ -181,32 +235,37 @@ export class LayoutStore {
   async #save(keepalive: boolean): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    if (this.#isSaving && !keepalive) {
-      this.#isDirty = true;
-      return;
-    }
+    // What was changed meanwhile is saved behind it.
+    if (this.#isSaving && !keepalive) return this.#later();
     this.#isSaving = true;
+    const [changed, reshaped] = [this.#changed, this.#reshaped];
     try {
+      // There is no time for asking where the page goes away.
+      if (!keepalive) {
+        const { layout, rev } = await this.#client.layout();
+        this.#merge(layout, rev);
+      }
+      [this.#changed, this.#reshaped] = [new Set(), new Set()];
       await this.#put(keepalive);
+      forgetShapesOfBrowser(this.#storage);
     } catch (error) {
+      // It is saved with the next change.
+      this.#changed = new Set([...changed, ...this.#changed]);
+      this.#reshaped = new Set([...reshaped, ...this.#reshaped]);
       this.#onError(error);
     } finally {
       this.#isSaving = false;
-      if (this.#isDirty) {
-        this.#isDirty = false;
-        void this.#save(false);
-      }
     }
   }
 
   async #put(keepalive: boolean): Promise<void> {
-    const { panels, ...rest } = this.layout;
-    const json: Json = { v: VERSION, panels: panels.map(({ id, view }) => ({ id, view })), ...rest };
+    const { panels, shapes, ...rest } = this.layout;
+    const json: Json = { v: VERSION, panels: panels.map(({ id, view }) => ({ id, view })), shapes: shapes.map((shape) => ({ ...shape })), ...rest };
     try {
       this.#rev = (await this.#client.saveLayout(json, this.#rev, keepalive)).rev;
     } catch (error) {
       if (!(error instanceof ApiError) || error.failure.kind !== 'refused' || error.failure.status !== 409) throw error;
-      // Saved from another window meanwhile. What this person did last, here, stands.
+      // Saved from another window in between. What this person did last, here, stands.
       this.#rev = (await this.#client.layout()).rev;
       this.#rev = (await this.#client.saveLayout(json, this.#rev, keepalive)).rev;
     }

@@ -6,7 +6,7 @@ import { EMPTY_LAYOUT, LayoutStore, parseLayout, PANELS_MAX, ROSTER_WIDTH } from
 describe('a kept layout', () => {
   it('is read back as it was written', () => {
     const layout = {
-      panels: [{ id: 'A', view: 'terminal' }], columns: 3, folded: ['n'], isRosterOpen: false,
+      panels: [{ id: 'A', view: 'terminal' }], shapes: [{ id: 'A', columns: 2, rows: 1, isPinned: true }], columns: 3, folded: ['n'], isRosterOpen: false,
       rosterSide: 'right', rosterWidth: 400, grouping: 'status',
     };
     expect(parseLayout({ v: 1, ...layout })).toEqual(layout);
@@ -59,8 +59,52 @@ describe('the layout', () => {
     state.rev = 40;
     store.close('A');
     await vi.advanceTimersByTimeAsync(1_000);
-    expect([state.conflicts, state.rev, errors]).toEqual([1, 41, []]);
+    expect([state.conflicts, state.rev, errors]).toEqual([0, 41, []]);
     expect(parseLayout(state.layout)?.panels.map((p) => p.id)).toEqual(['C', 'B']);
+    vi.useRealTimers();
+  });
+
+  it('is one in two browsers: of each part what was done last, and each learns of the other', async () => {
+    vi.useFakeTimers();
+    const { state, client } = server({ v: 1, panels: [{ id: 'A' }, { id: 'B' }] });
+    const errors: unknown[] = [];
+    const [one, two] = [new LayoutStore(client, (e) => errors.push(e)), new LayoutStore(client, (e) => errors.push(e))];
+    await one.load();
+    await two.load();
+    one.setShape('A', { columns: 2, isPinned: true });
+    await vi.advanceTimersByTimeAsync(1_000);
+    // The second does not know of it, and changes something else, and another shape.
+    two.close('B');
+    two.setShape('C', { rows: 3 });
+    await vi.advanceTimersByTimeAsync(1_000);
+    await one.refresh();
+    for (const { layout } of [one, two, { layout: parseLayout(state.layout) }]) {
+      expect(layout?.panels.map((p) => p.id)).toEqual(['A']);
+      expect(layout?.shapes).toEqual([{ id: 'A', columns: 2, rows: 1, isPinned: true }, { id: 'C', columns: 1, rows: 3, isPinned: false }]);
+    }
+    // What is not saved yet is not lost to what comes.
+    two.setShape('A', { rows: 2 });
+    one.setColumns(3);
+    await vi.advanceTimersByTimeAsync(1_000);
+    await two.refresh();
+    expect([two.layout.columns, two.layout.shapes.find((s) => s.id === 'A')?.rows, state.conflicts, errors]).toEqual([3, 2, 0, []]);
+    vi.useRealTimers();
+  });
+
+  it('takes over what the browser kept for itself, once, where the server knows nothing of it', async () => {
+    vi.useFakeTimers();
+    const { state, client } = server({ v: 1, panels: [{ id: 'A' }], shapes: [{ id: 'A', columns: 3, rows: 1, isPinned: false }] });
+    let kept: string | null = '[["A",{"columns":2,"rows":2,"isPinned":true}],["B",{"columns":1,"rows":2,"isPinned":true}]]';
+    const storage = { getItem: () => kept, removeItem: () => (kept = null) };
+    const store = new LayoutStore(client, () => undefined, storage);
+    await store.load();
+    expect(kept).not.toBeNull();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(kept).toBeNull();
+    expect(parseLayout(state.layout)?.shapes).toEqual([{ id: 'A', columns: 3, rows: 1, isPinned: false }, { id: 'B', columns: 1, rows: 2, isPinned: true }]);
+    await new LayoutStore(client, () => undefined, storage).load();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(state.puts).toBe(1);
     vi.useRealTimers();
   });
 

@@ -63,6 +63,16 @@ export class MessageWindow {
     return added;
   }
 
+  /** Holds this page and nothing else: a place in the middle, from which one goes on in both directions. */
+  place(messages: readonly Message[], hasNewer: boolean): void {
+    const { tail } = this;
+    this.clear();
+    for (const message of messages) this.#insert(message);
+    this.tail = Math.max(tail, this.last + (hasNewer ? 1 : 0));
+    this.isAttached = this.last >= this.tail;
+    this.hasOlder = this.first > 1;
+  }
+
   #insert(message: Message): boolean {
     const last = this.last;
     if (message.seq > last) {

@@ -31,6 +31,8 @@ import { Toasts } from './toasts.svelte.ts';
 
 /** A first visit opens this many sessions, so that the page is not empty. */
 const FIRST_PANELS = 4;
+/** How soon one window learns of a layout that was changed in another, beside the moment somebody looks at it. */
+const LAYOUT_EVERY_MS = 10_000;
 
 /** What is known of a session that a panel wants. */
 export type Lookup =
@@ -72,7 +74,7 @@ export class Mission {
     this.admin = new Admin(this.client);
     this.account = new AccountStore(this.client);
     this.fleet = new Fleet((id) => this.#conversations.get(id)?.conversation.onEnded());
-    this.layout = new LayoutStore(this.client, (error) => this.toasts.error('Your layout could not be kept', error));
+    this.layout = new LayoutStore(this.client, (error) => this.toasts.error('Your layout could not be kept', error), globalThis.localStorage ?? null);
     this.sends = new Sends(this.client);
     this.actions = new Actions(this.client, this.fleet, this.toasts, this.confirm, () => this.account.userId);
     this.controls = new Controls(this.client, this.toasts, () => this.account.userId);
@@ -98,9 +100,15 @@ export class Mission {
       this.activities.keep();
     });
     document.addEventListener('visibilitychange', () => {
-      if (document.visibilityState === 'visible') this.#stream.hurry();
-      else this.layout.saveNow();
+      if (document.visibilityState === 'visible') {
+        this.#stream.hurry();
+        void this.layout.refresh();
+      } else this.layout.saveNow();
     });
+    addEventListener('focus', () => void this.layout.refresh());
+    setInterval(() => {
+      if (document.visibilityState === 'visible' && this.account.account.state === 'signedIn') void this.layout.refresh();
+    }, LAYOUT_EVERY_MS);
     await this.account.load();
     if (this.account.account.state === 'signedIn') await this.#begin();
   }
@@ -136,6 +144,22 @@ export class Mission {
     this.openPanel(session.sessionId, this.defaultView(session));
   }
 
+  /** Starts a session that goes on with the conversation of one that has ended, and opens it where that one was. */
+  async continueSession(session: Session): Promise<void> {
+    if (session.profile === undefined) return;
+    const { node, profile, title, taskId, missionId, parentSessionId, taskSource, sessionId } = session;
+    await this.spawn({
+      node,
+      profile,
+      taskSource,
+      resumeSessionId: sessionId,
+      ...(title === undefined ? {} : { title }),
+      ...(taskId === undefined ? {} : { taskId }),
+      ...(missionId === undefined ? {} : { missionId }),
+      ...(parentSessionId === undefined ? {} : { parentSessionId }),
+    });
+  }
+
   /** True once for a session that this person has just started: its terminal is theirs to size. */
   takeStarted(id: string): boolean {
     return this.#started.delete(id);
@@ -151,7 +175,7 @@ export class Mission {
 
   /** Opens a panel for a session, if there is room, and shows the panels. */
   openPanel(id: string, view: PanelView): void {
-    if (this.router.page.name === 'settings') this.router.go({ name: 'grid' });
+    if (this.router.page.name === 'settings' || this.router.page.name === 'replay') this.router.go({ name: 'grid' });
     if (this.layout.open(id, view)) {
       this.activities.see(id, this.fleet.get(id)?.lastSeq ?? 0);
       return;

@@ -837,6 +837,43 @@ export interface components {
         };
         /** @enum {string} */
         Role: "agent" | "user" | "system" | "operator";
+        /** @description A message in which the words are. */
+        SearchHit: {
+            /** @description What it is. */
+            kind: components["schemas"]["MessageKind"];
+            /** @description Its id. */
+            messageId: components["schemas"]["MessageId"];
+            /** @description Who said it. */
+            role: components["schemas"]["Role"];
+            /**
+             * Format: int64
+             * @description Its number there.
+             */
+            seq: number;
+            /** @description Its session. */
+            sessionId: components["schemas"]["SessionId"];
+            /** @description What stands around the first match, in one line. */
+            snippet: string;
+            /** @description When. */
+            timestamp: components["schemas"]["Timestamp"];
+        };
+        /** @description What was found. */
+        SearchResults: {
+            /** @description True if not all that is kept was looked at. */
+            hasMore: boolean;
+            /**
+             * @description Sessions that run come first, then those that have ended; the newest first, and in each its newest message
+             *     first. A session that ended between two pages may be told of twice.
+             */
+            hits: components["schemas"]["SearchHit"][];
+            /**
+             * Format: int64
+             * @description How many messages were looked at for this page.
+             */
+            lookedAt: number;
+            /** @description Where to go on; absent if all was looked at. A page may be empty and still have one: the time was over. */
+            next?: string | null;
+        };
         /** @description A whole snapshot of a session (contract section 4), sent on every change. */
         Session: {
             /** @description What kind of agent it is: `codex`, `claude`, … */

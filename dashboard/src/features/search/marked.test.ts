@@ -8,4 +8,5 @@ it('searched words are marked whatever their case, and nothing in them is a patt
   expect(show('a.b (c) axb', 'a.b (c)')).toBe('[a.b] [(c)] axb');
   expect(show('<b>no markup</b>', 'markup')).toBe('<b>no [markup]</b>');
   expect(show('as it is', '')).toBe('as it is');
+  expect(show('the big sweep and a sweep', '"big sweep"')).toBe('the [big sweep] and a sweep');
 });

@@ -7,7 +7,8 @@ export interface Part {
 
 /** Cuts a snippet at the words that were searched, whatever their case. */
 export function marked(snippet: string, query: string): Part[] {
-  const words = query.split(/\s+/).filter((word) => word !== '').map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  const quoted = query.split('"').flatMap((part, i) => (i % 2 === 1 ? [part.trim()] : part.split(/\s+/)));
+  const words = quoted.filter((word) => word !== '').map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
   if (words.length === 0) return [{ text: snippet, isHit: false }];
   return snippet
     .split(new RegExp(`(${words.join('|')})`, 'giu'))
