@@ -27,7 +27,10 @@ describe('panels', () => {
     const isFirst = async (): Promise<boolean> => (await visitor.page.locator('.slot').first().getByRole('heading', { name: 'Second' }).count()) === 1;
     await until('it is first', isFirst);
     expect(await second.getByRole('button', { name: /^Close this panel/ }).getAttribute('aria-disabled')).toBe('true');
-    await until('the layout is kept', async () => (await visitor.call<{ layout: { panels: unknown[] } }>('GET', '/api/mission-control/layout')).json.layout.panels.length === 2);
+    await until('the layout is kept', async () => {
+      const { layout } = (await visitor.call<{ layout: { panels: unknown[]; shapes?: { columns: number; isPinned: boolean }[] } }>('GET', '/api/mission-control/layout')).json;
+      return layout.panels.length === 2 && layout.shapes?.some((shape) => shape.columns === 2 && shape.isPinned) === true;
+    });
     await visitor.page.reload();
     await second.waitFor();
     await until('it is first again', isFirst);

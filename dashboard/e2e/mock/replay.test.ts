@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { api } from '../../src/routes.ts';
-import { DEADLINE_MS, stack, until, useBrowser, visit, type Visitor } from '../harness.ts';
+import { arrive, DEADLINE_MS, signIn, stack, until, useBrowser, visit, type Visitor } from '../harness.ts';
 import { serious } from './axe.ts';
 import { steer } from './fake.ts';
 
@@ -28,9 +28,8 @@ async function recorded(visitor: Visitor): Promise<string> {
 
 describe('the replay', () => {
   it('shows terminal and conversation of a session that has ended at any moment, by keyboard', async () => {
-    const visitor = await visit(stack.observer);
-    const helper = await visit(stack.operator);
-    const sessionId = await recorded(helper);
+    const visitor = await visit(stack.operator);
+    const sessionId = await recorded(visitor);
     const { page } = visitor;
     await page.goto(`${stack.url}/mission-control/sessions/${sessionId}/replay`);
     const replay = page.getByRole('region', { name: 'Replay of Recorded' });
@@ -115,8 +114,8 @@ describe('a conversation that has ended', () => {
     page.on('request', (request) => {
       if (request.method() === 'POST' && request.url().endsWith(api.sessions())) asked.push(request.postDataJSON());
     });
-    const observer = await visit(stack.observer);
-    await observer.page.goto(`${stack.url}/mission-control/sessions/${sessionId}`);
+    const observer = await arrive({ path: `/mission-control/sessions/${sessionId}` });
+    await signIn(observer, stack.observer);
     await observer.panel('Refactoring').locator('.status', { hasText: 'completed' }).waitFor({ timeout: DEADLINE_MS });
     expect(await observer.page.getByRole('button', { name: 'Continue' }).count()).toBe(0);
     await panel.getByRole('button', { name: 'Continue' }).click();

@@ -1,6 +1,7 @@
 //! What a search reaches: messages looked at in a second, on disk, for a word that is nowhere.
 //!
-//! usage: `scan MESSAGES SESSIONS FOLDER`; prints messages per second for pages of 2 s, and how long the whole took.
+//! usage: `scan MESSAGES SESSIONS FOLDER`; prints messages per second for pages of 2 s, how long the whole took, and
+//! the processor's time for a message (on Linux), which a busy machine does not change much.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for some numbers")]
 
@@ -27,6 +28,7 @@ async fn run() {
         store.apply_messages(&MessageBatch { messages: rows.to_vec(), ..MessageBatch::default() }).await.unwrap();
     }
     println!("written: {:.0}/s", messages as f64 / begun.elapsed().as_secs_f64());
+    let written = cpu();
     let what = SearchFor { words: vec!["needle".into()], session: None };
     let (begun, mut place, mut looked_at) = (Instant::now(), None, 0);
     loop {
@@ -41,7 +43,20 @@ async fn run() {
         }
     }
     println!("all {looked_at} in {:.2} s", begun.elapsed().as_secs_f64());
+    let micros = |from: u64, to: u64, count: u64| (to - from) as f64 * 10_000.0 / count as f64;
+    println!(
+        "written: {:.0} us/message, searched: {:.0} us/message",
+        micros(0, written, messages),
+        micros(written, cpu(), looked_at)
+    );
     store.close().await.unwrap();
+}
+
+/// Processor time of this process, in hundredths of a second; 0 where `/proc` does not tell.
+fn cpu() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
 }
 
 /// A message of about 300 bytes.
