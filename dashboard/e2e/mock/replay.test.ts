@@ -69,7 +69,7 @@ describe('the replay', () => {
     await shows(['first', 'second', 'third'], []);
     await replay.getByRole('button', { name: 'Play', exact: true }).waitFor();
     expect(await serious(page)).toEqual([]);
-    const [download] = await Promise.all([page.waitForEvent('download'), replay.getByRole('link', { name: 'Export .cast' }).click()]);
+    const [download] = await Promise.all([page.waitForEvent('download'), replay.getByRole('button', { name: 'Export .cast' }).click()]);
     expect(download.suggestedFilename()).toBe(`${sessionId}.cast`);
     const lines = readFileSync(await download.path(), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as unknown);
     expect(lines[0]).toMatchObject({ version: 2, width: 100, height: 30 });
@@ -87,7 +87,7 @@ describe('the replay', () => {
     await panel.getByRole('button', { name: 'Replay' }).click();
     const replay = page.getByRole('region', { name: 'Replay of Only words' });
     await replay.getByText('Nothing of a terminal is kept of this session').waitFor();
-    expect(await replay.getByRole('link', { name: 'Export .cast' }).count()).toBe(0);
+    expect(await replay.getByRole('button', { name: 'Export .cast' }).count()).toBe(0);
     await replay.getByRole('slider').focus();
     await page.keyboard.press('End');
     await replay.getByText('word 3').waitFor();
