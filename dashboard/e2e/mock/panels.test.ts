@@ -48,6 +48,7 @@ describe('panels', () => {
       if (request.url().endsWith('/inject')) modes.push(String((request.postDataJSON() as { mode?: string }).mode));
     });
     const box = panel.getByLabel('Message to At work');
+    await panel.getByLabel('How the message is to arrive').waitFor();
     await box.fill('stop that');
     await box.press('Escape');
     const dialog = visitor.page.getByRole('alertdialog', { name: /^Interrupt/ });

@@ -28,10 +28,16 @@ export function activityLine(message: Pick<Message, 'kind' | 'content' | 'metada
   return said === '' ? null : said.slice(0, LINE_MAX);
 }
 
+/** True where `activityLine` finds something. */
+function isSaying(message: Message): boolean {
+  return /\S/.test(message.content) || (message.kind === 'toolCall' && typeof message.metadata['tool'] === 'string');
+}
+
 export class Activities {
   readonly #shown = new SvelteMap<string, Activity>();
   readonly #seen = new SvelteMap<string, number>();
-  readonly #pending = new Map<string, Activity>();
+  /** The newest message with something to tell of each session, and the newest `seq`. */
+  readonly #pending = new Map<string, { said: Message | null; seq: number }>();
   #timer: ReturnType<typeof setTimeout> | null = null;
 
   #isFirstVisit = true;
@@ -59,17 +65,19 @@ export class Activities {
   onMessage(message: Message): void {
     const before = this.#pending.get(message.sessionId) ?? this.#shown.get(message.sessionId);
     if (before !== undefined && before.seq >= message.seq) return;
-    // The text is cut here already: a message may be long, and thousands may come before the next line is shown.
-    this.#pending.set(message.sessionId, { line: activityLine(message) ?? before?.line ?? null, seq: message.seq });
+    // Its line is made when it is shown: thousands may come before that.
+    const said = isSaying(message) ? message : (this.#pending.get(message.sessionId)?.said ?? null);
+    this.#pending.set(message.sessionId, { said, seq: message.seq });
     this.#timer ??= setTimeout(() => this.flush(), CALM_MS);
   }
 
   flush(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    for (const [id, activity] of this.#pending) {
+    for (const [id, { said, seq }] of this.#pending) {
+      const line = (said === null ? null : activityLine(said)) ?? this.#shown.get(id)?.line ?? null;
       this.#shown.delete(id);
-      this.#shown.set(id, activity);
+      this.#shown.set(id, { line, seq });
     }
     this.#pending.clear();
     trim(this.#shown, SESSIONS_MAX);

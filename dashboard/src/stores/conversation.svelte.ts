@@ -10,12 +10,10 @@ import type { HubClient } from '../api/client.ts';
 import { errorText, type ErrorText } from '../api/errors.ts';
 import type { Delta, Gap, Message, Receipt } from '../api/types.ts';
 import { isNewer } from './delivery.ts';
-import { perFrame } from './frame.ts';
+import { turns } from './frame.ts';
 import { MessageWindow, type Hole } from './message-window.ts';
 
 const PAGE_MESSAGES = 100;
-/** Twelve redraws a second read as live; sixty of twenty panels would only keep the processor busy. */
-const REDRAW_PAUSE_MS = 80;
 /** A longer hole is not filled: what is before it is dropped and can be paged back to. */
 const HOLE_MESSAGES_MAX = 500;
 const HOLE_WAITS_MS = [0, 400, 1_000, 2_500, 5_000];
@@ -46,14 +44,15 @@ export class Conversation {
   readonly #receipts = new Map<string, Receipt>();
   #recentIds: string[] = [];
   #entries: Entry[] = [];
-  readonly #made = new WeakMap<Message, Entry>();
+  /** How many of `#entries` are messages; the others are deltas. */
+  #messageCount = 0;
   #isFollowing = true;
   /** Grows with every page that takes the place of what is held: one that was asked for earlier comes too late. */
   #places = 0;
   #isFilling = false;
   readonly #abort = new AbortController();
   #isSeen = true;
-  readonly #redraw = perFrame(() => this.#flush(), REDRAW_PAUSE_MS);
+  readonly #turn = turns.join(() => this.#flush());
 
   constructor(client: HubClient, sessionId: string) {
     this.#client = client;
@@ -107,7 +106,7 @@ export class Conversation {
   /** True while it is on the screen. */
   set isSeen(value: boolean) {
     this.#isSeen = value;
-    if (value) this.#redraw();
+    if (value) this.#turn.request();
   }
 
   onMessage(message: Message): void {
@@ -241,6 +240,7 @@ export class Conversation {
   }
 
   dispose(): void {
+    this.#turn.leave();
     this.#abort.abort();
   }
 
@@ -258,26 +258,18 @@ export class Conversation {
   }
 
   #changed(): void {
-    if (this.#isSeen) this.#redraw();
+    if (this.#isSeen) this.#turn.request();
   }
 
   #flush(): void {
-    const entries: Entry[] = this.#window.items.map((message) => this.#entryOf(message));
+    const entries = sameWhereSame(this.#entries, this.#messageCount, this.#window.items);
+    this.#messageCount = entries.length;
     if (this.#window.isAttached) {
       for (const delta of this.#deltas.values()) entries.push({ type: 'delta', delta });
     }
     this.#entries = entries;
     this.version += 1;
     if (!this.#isFilling && this.latest.state === 'idle' && this.#window.holes().length > 0) void this.#fill();
-  }
-
-  /** The same entry for the same message: what did not change is not drawn again. */
-  #entryOf(message: Message): Entry {
-    const known = this.#made.get(message);
-    if (known !== undefined) return known;
-    const made: Entry = { type: 'message', message };
-    this.#made.set(message, made);
-    return made;
   }
 
   async #fill(): Promise<void> {
@@ -316,4 +308,14 @@ export class Conversation {
   #fetch(query: { limit: number; before?: number; after?: number }): Promise<{ messages: Message[]; hasMore: boolean }> {
     return this.#client.messages(this.sessionId, query, this.#abort.signal);
   }
+}
+
+/** Entries for messages; the same entry for the same message: what did not change is not drawn again. */
+function sameWhereSame(before: readonly Entry[], count: number, messages: readonly Message[]): Entry[] {
+  let at = 0;
+  return messages.map((message) => {
+    let known = before[at];
+    while (at < count && known?.type === 'message' && known.message.seq < message.seq) known = before[(at += 1)];
+    return at < count && known?.type === 'message' && known.message === message ? known : { type: 'message', message };
+  });
 }

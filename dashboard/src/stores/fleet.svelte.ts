@@ -13,6 +13,8 @@ import { perFrame } from './frame.ts';
 import { isEnded, statusKey, type StatusKey } from './status.ts';
 
 const ENDED_MAX = 300;
+/** A lone change shows with the next frame; a busy fleet is told so often. */
+const REDRAW_PAUSE_MS = 200;
 
 /** One session, for whoever shows it. */
 export class SessionCell {
@@ -33,7 +35,7 @@ export class Fleet {
   readonly #pending = new Map<string, Session>();
   #seenSinceFresh: Set<string> | null = null;
   readonly #onEnded: (sessionId: string) => void;
-  readonly #changed = perFrame(() => this.flush());
+  readonly #changed = perFrame(() => this.flush(), REDRAW_PAUSE_MS);
 
   constructor(onEnded: (sessionId: string) => void = () => undefined) {
     this.#onEnded = onEnded;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseMarkdown, safeHref, type Block, type Inline } from './markdown.ts';
+import { GrowingMarkdown, parseMarkdown, safeHref, type Block, type Inline } from './markdown.ts';
 
 /** All addresses that a tree leads to. */
 function hrefs(blocks: readonly Block[] | null): string[] {
@@ -73,5 +73,30 @@ describe('markdown', () => {
     // The slowest that is let through; the others are told by their look.
     expect(nasty.map(parseMarkdown).filter((blocks) => blocks !== null && blocks.length > 1)).toEqual([]);
     expect(parseMarkdown(`**${'x'.repeat(20_000)}`)).toBeNull();
+  });
+});
+
+describe('markdown that is being written', () => {
+  const TEXT = '# Title\n\nSome **bold** text\nin two lines.\n\n```rs\nlet a = 1;\n\nlet b = "**no**";\n```\n\n1. one\n\n2. two\n\n   more of two\n\nEnd with `code`.\n\n> quote\n\n> same quote\n\nLast words.';
+
+  it('comes out as it does when it is read as a whole', () => {
+    const growing = new GrowingMarkdown();
+    for (let end = 1; end <= TEXT.length; end += 1) growing.blocks(TEXT.slice(0, end));
+    expect(growing.blocks(TEXT)).toEqual(parseMarkdown(TEXT));
+  });
+
+  it('keeps the blocks that stand, so that they are not drawn again', () => {
+    const growing = new GrowingMarkdown();
+    const before = growing.blocks(TEXT.slice(0, TEXT.indexOf('> quote') + 9)) ?? [];
+    const after = growing.blocks(TEXT) ?? [];
+    expect(before.length).toBeGreaterThan(3);
+    before.slice(0, 4).forEach((block, i) => expect(after[i]).toBe(block));
+  });
+
+  it('begins anew where the text is another one', () => {
+    const growing = new GrowingMarkdown();
+    growing.blocks(TEXT);
+    expect(growing.blocks('*x*\n\ny')).toEqual(parseMarkdown('*x*\n\ny'));
+    expect(growing.blocks('plain')).toBeNull();
   });
 });

@@ -37,15 +37,75 @@ const PARAGRAPH_MARKS_MAX = 300;
 /** Text without any of these is the same with or without Markdown. */
 const MARKS = /[*_`#>|~[\]<&\\]|^\s{0,3}(?:[-+]|\d+[.)])\s|^\s*(?:---|===)|^(?: {4}|\t)|https?:\/\/|www\./m;
 
+/** False for text that is the same with or without Markdown. */
+export function hasMarks(content: string): boolean {
+  return MARKS.test(content);
+}
+
 /** The blocks of a text, or null where it is best shown as it stands. */
 export function parseMarkdown(content: string): Block[] | null {
-  if (content.length > MARKDOWN_CHARS_MAX || !MARKS.test(content) || isSlow(content)) return null;
+  if (content.length > MARKDOWN_CHARS_MAX || !hasMarks(content) || isSlow(content)) return null;
   try {
     const blocks = blocksOf(Lexer.lex(stripControls(content), { gfm: true, breaks: true }), 0);
     return blocks.length === 0 ? null : blocks;
   } catch {
     return null;
   }
+}
+
+const FENCE = /^ {0,3}(`{3,}|~{3,})/;
+/** A line that begins something of its own, whatever stands above it. */
+const FRESH = /^(?![-+*>] |\d+[.)] )\S/;
+
+/**
+ * The blocks of a text that grows: what stands is read once, and its blocks stay the same objects; only the end, from
+ * the last empty line that divides paragraphs, is read again. What a later line would change further up (a definition
+ * of a link) shows when the message is complete and read as a whole.
+ */
+export class GrowingMarkdown {
+  #settled = '';
+  #blocks: readonly Block[] = [];
+
+  blocks(content: string): readonly Block[] | null {
+    if (content.length > MARKDOWN_CHARS_MAX) return null;
+    if (!content.startsWith(this.#settled)) {
+      this.#settled = '';
+      this.#blocks = [];
+    }
+    const rest = content.slice(this.#settled.length);
+    const end = settledLength(rest);
+    if (end > 0) {
+      this.#blocks = [...this.#blocks, ...asBlocks(rest.slice(0, end))];
+      this.#settled += rest.slice(0, end);
+    }
+    const tail = rest.slice(end);
+    if (this.#blocks.length === 0) return parseMarkdown(tail);
+    return tail.trim() === '' ? this.#blocks : [...this.#blocks, ...asBlocks(tail)];
+  }
+}
+
+function asBlocks(text: string): readonly Block[] {
+  return parseMarkdown(text) ?? [{ type: 'paragraph', children: plain(stripControls(text.trim())) }];
+}
+
+/** Where the last paragraph begins that nothing above it can reach into. */
+function settledLength(text: string): number {
+  let fence: string | null = null;
+  let isAfterBlank = false;
+  let settled = 0;
+  for (let at = 0; at < text.length; ) {
+    const next = text.indexOf('\n', at);
+    // What a line begins is known when it is complete.
+    if (next < 0) break;
+    const line = text.slice(at, next);
+    const mark = FENCE.exec(line)?.[1] ?? null;
+    if (fence === null && isAfterBlank && FRESH.test(line)) settled = at;
+    if (mark !== null && fence === null) fence = mark;
+    else if (mark !== null && fence !== null && mark.startsWith(fence)) fence = null;
+    isAfterBlank = line.trim() === '';
+    at = next + 1;
+  }
+  return settled;
 }
 
 /** True for what no one writes and a lexer suffers from. Fenced code costs nothing. */

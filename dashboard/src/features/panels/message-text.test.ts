@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { continues, shortened, summary, type Said } from './message-text.ts';
+import { continues, plainLine, shortened, summary, type Said } from './message-text.ts';
 
 const said = (more: Partial<Said> = {}): Said => ({
   role: 'agent', content: 'x', kind: 'text', timestamp: '2026-01-01T00:00:00Z', ...more,
@@ -29,5 +29,13 @@ describe('message text', () => {
   it('has a summary of one line', () => {
     expect(summary(said({ content: '\n\n  first\nsecond' }))).toBe('first');
     expect(summary(said({ content: 'z'.repeat(500) })).length).toBeLessThan(150);
+  });
+
+  it('is a plain line where nothing of it is to be drawn or done', () => {
+    expect(plainLine(said({ content: 'line 7 \u202eok' }))).toBe('line 7 ok');
+    expect(plainLine(said({ content: '**done**', metadata: { stream: 'stdout' } }))).toBe('**done**');
+    for (const more of [{ content: '**done**' }, { content: '\u001b[31mred' }, { content: 'x\n'.repeat(100) }, { role: 'operator' }, { kind: 'toolCall' }, { metadata: { truncated: true } }] as const) {
+      expect(plainLine(said(more))).toBeNull();
+    }
   });
 });

@@ -1,6 +1,8 @@
 // How a message is shown: what of it, folded or not, and whether its Markdown is drawn. Nothing of it is ever markup.
 
 import type { Message, MessageKind, Role } from '../../api/types.ts';
+import { hasSequences, stripControls } from './ansi.ts';
+import { hasMarks } from './markdown.ts';
 
 /** What the row of a message or of a delta needs. */
 export type Said = Pick<Message, 'role' | 'content' | 'kind' | 'timestamp'> & { metadata?: Message['metadata'] };
@@ -18,7 +20,9 @@ export function isFolded(kind: MessageKind): boolean {
   return kind === 'toolCall' || kind === 'toolResult' || kind === 'reasoning';
 }
 
-export function voice(role: Role): 'agent' | 'user' | 'system' | 'operator' {
+export type Voice = 'agent' | 'user' | 'system' | 'operator';
+
+export function voice(role: Role): Voice {
   switch (role) {
     case 'user':
     case 'system':
@@ -44,6 +48,14 @@ export function isParagraph(content: string): boolean {
 export function isFormatted(said: Said): boolean {
   if (said.metadata?.['stream'] !== undefined) return false;
   return (said.kind === 'text' || said.kind === 'reasoning') && said.role !== 'operator' && said.role !== 'system';
+}
+
+/** The text of a message that is nothing but text: no Markdown, no colours, nothing to unfold. Null for any other. */
+export function plainLine(said: Said): string | null {
+  const { content, metadata } = said;
+  if (said.kind !== 'text' || said.role === 'operator' || metadata?.['truncated'] === true) return null;
+  if (hasSequences(content) || shortened(content) !== null || (isFormatted(said) && hasMarks(content))) return null;
+  return stripControls(content);
 }
 
 /** What of a text is shown at first; null if all of it. */

@@ -33,12 +33,16 @@ export interface Row {
 export type Stop = 'operator' | 'error' | 'permission';
 
 const NONE: readonly Missing[] = [];
+const NO_RESULTS: ReadonlyMap<string, Message> = new Map();
 /** A result further from its call than this stands by itself. */
 const PAIR_ROWS_MAX = 200;
 
 export function keyOf(entry: Entry): string {
   return entry.type === 'message' ? entry.message.messageId : entry.delta.messageId;
 }
+
+/** More rows than are shown are remembered up to this many, so that forgetting is not done with each redraw. */
+const FORGOTTEN_MAX = 200;
 
 /** Rows keep their identity while nothing of them changes: what did not change is not drawn again. */
 export class RowMaker {
@@ -47,38 +51,36 @@ export class RowMaker {
   rows(entries: readonly Entry[], filter: StreamFilter): Row[] {
     const results = pairs(entries);
     const paired = new Set(results.values());
-    const made = new Map<string, Row>();
     const rows: Row[] = [];
-    let missing: Missing[] = [];
+    let missing: readonly Missing[] = NONE;
     let lastSeq: number | null = null;
     let previous: Entry | null = null;
     for (const entry of entries) {
       if (entry.type === 'message') {
         const { seq } = entry.message;
-        if (lastSeq !== null && seq > lastSeq + 1) missing.push({ from: lastSeq + 1, to: seq - 1 });
+        if (lastSeq !== null && seq > lastSeq + 1) missing = [...missing, { from: lastSeq + 1, to: seq - 1 }];
         lastSeq = seq;
         if (paired.has(entry.message)) continue;
       }
       if (!isShown(entry, filter)) continue;
-      const row: Row = { key: keyOf(entry), entry, result: results.get(keyOf(entry)) ?? null, previous, missing: missing.length === 0 ? NONE : missing };
-      const known = this.#made.get(row.key);
-      const kept = known !== undefined && isSame(known, row) ? known : row;
-      made.set(row.key, kept);
-      rows.push(kept);
-      missing = [];
+      const key = keyOf(entry);
+      const result = results.get(key) ?? null;
+      const known = this.#made.get(key);
+      const isSame = known?.entry === entry && known.result === result && known.previous === previous && known.missing === NONE && missing === NONE;
+      const row = isSame ? known : { key, entry, result, previous, missing };
+      if (!isSame) this.#made.set(key, row);
+      rows.push(row);
+      missing = NONE;
       previous = entry;
     }
-    this.#made = made;
+    if (this.#made.size > rows.length + FORGOTTEN_MAX) this.#made = new Map(rows.map((row) => [row.key, row]));
     return rows;
   }
 }
 
-function isSame(a: Row, b: Row): boolean {
-  return a.entry === b.entry && a.result === b.result && a.previous === b.previous && a.missing.length === 0 && b.missing.length === 0;
-}
-
 /** The result of each call that has one, by the call's message id. Without ids, the very next message is it. */
-function pairs(entries: readonly Entry[]): Map<string, Message> {
+function pairs(entries: readonly Entry[]): ReadonlyMap<string, Message> {
+  if (!entries.some((entry) => entry.type === 'message' && entry.message.kind === 'toolResult')) return NO_RESULTS;
   const results = new Map<string, Message>();
   const open = new Map<string, { message: Message; at: number }>();
   let last: Message | null = null;
