@@ -45,3 +45,18 @@ export function isSentByPerson(text: string, hasFocus: boolean): boolean {
   if (button === undefined) return true;
   return hasFocus && Number(button) !== MOTION_WITHOUT_BUTTON;
 }
+
+/**
+ * Keys that belong to the page and not to the program: copy and search. Ctrl+C and Ctrl+F mean something to programs;
+ * they are ours only where nothing can be typed anyway.
+ */
+export function isTerminalKey(
+  event: Pick<KeyboardEvent, 'key' | 'ctrlKey' | 'shiftKey' | 'metaKey' | 'altKey'>,
+  terminal: { hasSelection: boolean; isWritable: boolean },
+): 'copy' | 'search' | null {
+  const isOurs = !event.altKey && (event.metaKey !== event.ctrlKey) && (event.metaKey || event.shiftKey || !terminal.isWritable);
+  if (!isOurs) return null;
+  const key = event.key.toLowerCase();
+  if (key === 'c') return terminal.hasSelection ? 'copy' : null;
+  return key === 'f' ? 'search' : null;
+}
