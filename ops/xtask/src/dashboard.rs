@@ -118,7 +118,7 @@ impl Dashboard {
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
             let (name, meta) = (entry.file_name(), entry.metadata()?);
-            if name == "node_modules" || name == "dist" || name == "e2e" {
+            if ["node_modules", "dist", "e2e", "gallery", "bench", "screenshots"].iter().any(|each| name == *each) {
                 continue;
             }
             name.hash(hasher);
