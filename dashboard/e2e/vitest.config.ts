@@ -7,7 +7,7 @@ const FILES: Record<string, string[]> = { mock: ['stack/*.test.ts', 'mock/*.test
 export default defineConfig(({ mode }) => ({
   test: {
     root: import.meta.dirname,
-    include: FILES[mode] ?? ['stack/*.test.ts'],
+    include: FILES[mode] ?? ['stack/*.test.ts', 'real/*.test.ts'],
     globalSetup: [mode === 'mock' ? './setup-mock.ts' : './setup-stack.ts'],
     // One browser and one fleet: files one after the other.
     fileParallelism: false,

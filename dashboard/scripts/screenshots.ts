@@ -1,5 +1,5 @@
 // Pictures of every page: dark and light, 1280 and 1920 wide, with a fleet that is empty, busy, or failing. From the
-// fake hub and the built page: `npm run build && npm run screenshots [-- NAME…]`, into `screenshots/`.
+// fake hub and the built page: `npm run build && npm run screenshots [-- NAME…]`, into `screenshots/new/`.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,8 +9,10 @@ import { MOCK_PASSWORD, MockHub, serve } from '../mock/server.ts';
 import type { World } from '../mock/world.ts';
 
 const HERE = import.meta.dirname;
-const OUT = join(HERE, '..', 'screenshots');
+const OUT = join(HERE, '..', 'screenshots', 'new');
 const only = process.argv.slice(2);
+/** Also on a machine with other things to do. */
+const PATIENCE_MS = 180_000;
 
 /** A page to look at, and how one comes there from the panels. */
 interface View {
@@ -50,6 +52,8 @@ const FLEETS: Record<string, () => World> = { empty: emptyWorld, busy: busyWorld
 async function shoot(browser: Browser, url: string, fleet: string, theme: 'dark' | 'light', width: number): Promise<void> {
   const context = await browser.newContext({ viewport: { width, height: width === 1920 ? 1080 : 800 }, colorScheme: theme, reducedMotion: 'reduce' });
   const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  page.setDefaultNavigationTimeout(PATIENCE_MS);
   const take = async (name: string): Promise<void> => {
     await page.waitForTimeout(250);
     writeFileSync(join(OUT, `${name}-${fleet}-${theme}-${width}.png`), await page.screenshot());
@@ -67,6 +71,8 @@ async function shoot(browser: Browser, url: string, fleet: string, theme: 'dark'
     await page.goto(url + (view.path ?? '/mission-control/'));
     await page.getByRole('status', { name: 'Connection: Live' }).waitFor();
     await page.waitForTimeout(600);
+    // Terminals are loaded when they are first shown.
+    if (view.path === undefined && fleet === 'busy') await page.locator('.xterm-rows', { hasText: 'parser' }).first().waitFor();
     await view.go?.(page);
     await take(view.name);
     await page.keyboard.press('Escape');

@@ -168,6 +168,8 @@ fn browser(own: &Path, page: &Dashboard, chromium: &Path) -> anyhow::Result<()> 
             let value = ready.pointer(pointer).and_then(Value::as_str);
             e2e.env(variable, value.with_context(|| format!("up --json says nothing of {pointer}"))?);
         }
+        // One of them kills the hub.
+        e2e.env("MOSAIC_HUB_PID_FILE", data.join("run/hub.pid"));
         run::run(e2e.env("MOSAIC_CHROMIUM", chromium))
     });
     if tested.is_ok() {
