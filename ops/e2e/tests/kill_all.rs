@@ -96,8 +96,8 @@ async fn kill_all_reaches_every_process_of_three_hosts_also_of_one_that_was_cut_
     let answered = asked.elapsed();
     assert_eq!(status, 200, "{receipt}");
     assert_eq!(receipt["results"].as_array().unwrap().len(), HOSTS * KINDS.len() * OF_EACH);
-    for host in 0..2 {
-        assert!(outcomes(&receipt, &sessions[host]).iter().all(|o| o == "\"killed\""), "{receipt}");
+    for reached in &sessions[..2] {
+        assert!(outcomes(&receipt, reached).iter().all(|o| o == "\"killed\""), "{receipt}");
     }
     assert!(outcomes(&receipt, &sessions[2]).iter().all(|o| o == "\"pending\""), "{receipt}");
     let is_proven = |r: &Value| r["outcome"] != "killed" || r["report"]["survivors"] == json!([]);
