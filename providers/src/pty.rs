@@ -14,6 +14,7 @@ pub(crate) mod launch;
 pub(crate) mod lines;
 pub(crate) mod link;
 pub(crate) mod log;
+pub(crate) mod opencode;
 pub(crate) mod protocol;
 mod provider;
 pub(crate) mod record;

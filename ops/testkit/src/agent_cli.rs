@@ -13,6 +13,9 @@ const CLIS: [&str; 2] = ["@openai/codex@0.169.0", "@anthropic-ai/claude-code@2.1
 /// What makes them speak ACP.
 const ADAPTERS: [&str; 2] = ["@agentclientprotocol/codex-acp@2.6.0", "@agentclientprotocol/claude-agent-acp@0.101.0"];
 
+/// OpenCode, which is 350 MB: in a folder of its own, so that who needs the others does not fetch it.
+const OPENCODE: [&str; 1] = ["opencode-ai@1.18.33"];
+
 /// A CLI that is set up.
 #[derive(Clone, Debug)]
 pub struct AgentHome {
@@ -30,13 +33,18 @@ impl AgentHome {
     }
 }
 
-/// The program of a CLI (`codex`, `claude`) or of an adapter (`codex-acp`, `claude-agent-acp`), fetched on first use.
+/// The program of a CLI (`codex`, `claude`, `opencode`) or of an adapter (`codex-acp`, `claude-agent-acp`), fetched on
+/// first use.
 ///
 /// # Errors
 /// npm is missing, or the packages cannot be had.
 pub fn agent_cli(program: &str) -> anyhow::Result<PathBuf> {
-    let (name, packages) = if program.ends_with("-acp") { ("acp", ADAPTERS) } else { ("agents", CLIS) };
-    Ok(npm_with(name, &packages)?.join("node_modules/.bin").join(program))
+    let (name, packages): (_, &[&str]) = match program {
+        "opencode" => ("opencode", &OPENCODE),
+        _ if program.ends_with("-acp") => ("acp", &ADAPTERS),
+        _ => ("agents", &CLIS),
+    };
+    Ok(npm_with(name, packages)?.join("node_modules/.bin").join(program))
 }
 
 /// A home for Codex, with its `approval_policy` and `sandbox_mode`, and the URL of the model.
@@ -80,6 +88,34 @@ pub fn claude_home(home: &Path, model: &str, allowed: Option<&[&str]>) -> anyhow
         ("ANTHROPIC_API_KEY", "sk-fake".into()),
         ("DISABLE_AUTOUPDATER", "1".into()),
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
+    ];
+    Ok(AgentHome { work, env: owned(env) })
+}
+
+/// A home for OpenCode, with what it does about its shell tool (`allow`, `ask`), and the URL of the model.
+///
+/// # Errors
+/// Files cannot be written.
+pub fn opencode_home(home: &Path, model: &str, shell: &str) -> anyhow::Result<AgentHome> {
+    let work = work_in(home)?;
+    let provider = json!({
+        "npm": "@ai-sdk/openai-compatible", "name": "Fake", "models": {"fake": {"name": "fake"}},
+        "options": {"baseURL": format!("{model}/v1"), "apiKey": "x"},
+    });
+    let config = json!({
+        "provider": {"fake": provider}, "enabled_providers": ["fake"], "model": "fake/fake", "small_model": "fake/fake",
+        "autoupdate": false, "share": "disabled", "permission": {"bash": shell},
+    });
+    let file = home.join("opencode.json");
+    std::fs::write(&file, config.to_string())?;
+    let env = [
+        ("OPENCODE_CONFIG", text(&file)?),
+        ("XDG_CONFIG_HOME", text(&home.join("config"))?),
+        ("XDG_DATA_HOME", text(&home.join("data"))?),
+        ("XDG_STATE_HOME", text(&home.join("state"))?),
+        ("XDG_CACHE_HOME", text(&home.join("cache"))?),
+        ("OPENCODE_DISABLE_AUTOUPDATE", "1".into()),
+        ("OPENCODE_DISABLE_MODELS_FETCH", "1".into()),
     ];
     Ok(AgentHome { work, env: owned(env) })
 }

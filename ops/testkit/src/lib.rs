@@ -42,7 +42,7 @@ mod sse;
 mod stack;
 mod wait;
 
-pub use agent_cli::{AgentHome, agent_cli, claude_home, codex_home};
+pub use agent_cli::{AgentHome, agent_cli, claude_home, codex_home, opencode_home};
 pub use api::Person;
 pub use bus::Bus;
 pub use docker::Dockerd;

@@ -74,6 +74,7 @@ mod tests {
             containment: Default::default(),
             limits: Default::default(),
             agent_socket: "/s/agent.sock".into(),
+            api_port: None,
         }
     }
 

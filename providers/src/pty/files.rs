@@ -87,6 +87,9 @@ pub(crate) struct Spec {
     pub limits: LogLimits,
     /// Where its reports are taken: `MOSAIC_SOCKET`.
     pub agent_socket: PathBuf,
+    /// The port on loopback on which it was told to serve its API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_port: Option<u16>,
 }
 
 /// How far a session is.

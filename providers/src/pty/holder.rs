@@ -20,11 +20,13 @@
 //!    the files tell the rest.
 
 mod agent;
+mod api;
 mod asks;
 mod calls;
 mod channel;
 mod clients;
 mod dialog;
+mod expected;
 mod flow;
 mod inject;
 mod keeper;
@@ -49,10 +51,13 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
+use bus_schema::Timestamp;
 use rustix::event::{EventfdFlags, eventfd};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+pub(crate) use self::api::Address;
+use self::api::Api;
 use self::channel::Channel;
 use self::clients::Clients;
 use self::keeper::{KEEPER_QUEUE, Keeper, Teller, collect, describe};
@@ -62,6 +67,7 @@ use self::session::{Parts, Session};
 use super::files::{ContainmentChoice, FileError, SCHEMA, SessionDir, Spec, State};
 use super::launch;
 use super::log::{LogError, LogWriter};
+use super::opencode;
 use super::socket;
 use crate::process::{Cgroup, Containment, Family, ProcessId, close_inherited};
 
@@ -155,6 +161,7 @@ fn start(path: &Path, program: &[OsString]) -> Result<Session, StartError> {
     let stdin = std::io::stdin().lock().take(MAX_ENVIRONMENT_BYTES);
     { stdin }.read_to_end(&mut bytes).map_err(StartError::system("reading the environment"))?;
     let environment: Environment = rmp_serde::from_slice(&bytes)?;
+    let api = spec.api_port.map(|port| opencode::address(port, &environment));
     if dir.log().exists() {
         return Err(StartError::StartedBefore);
     }
@@ -179,7 +186,7 @@ fn start(path: &Path, program: &[OsString]) -> Result<Session, StartError> {
     let environment: Vec<(OsString, OsString)> =
         environment.into_iter().map(|(key, value)| (os(key), os(value))).collect();
     let leader = channel.spawn(&shim, &environment).map_err(StartError::system("starting a process"))?;
-    // What the agent may know is its own; here it would only lie around.
+    // What else the agent may know is its own; here it would only lie around.
     drop(environment);
 
     let state = State {
@@ -200,7 +207,10 @@ fn start(path: &Path, program: &[OsString]) -> Result<Session, StartError> {
     };
     dir.write_state(&state)?;
     let threads = threads(&spec, leader, cgroup)?;
-    Ok(Session::new(Parts { dir, spec, state, lock, log, channel, clients, reporters, threads }))
+    let since = Timestamp::from_millis(spec.spawned_at.div_euclid(1000));
+    let wake = Arc::clone(&threads.wake);
+    let api = api.map(|address| Api::start(address, wake, since, Instant::now())).transpose()?;
+    Ok(Session::new(Parts { dir, spec, state, lock, log, channel, clients, reporters, threads }, api))
 }
 
 /// The ends of the channels to the threads, as the loop has them.

@@ -21,7 +21,9 @@ mod reports;
 mod screen;
 mod standing;
 
-use bus_schema::{Delivery, InjectMode, MessageId, MessageKind, Metadata, Role, SessionId, TerminalSize, Timestamp};
+use bus_schema::{
+    Delivery, InjectMode, MessageId, MessageKind, Metadata, Role, SessionId, Status, TerminalSize, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::child::{ChildInterpreter, end_with_parent};
@@ -41,6 +43,8 @@ use crate::provider::{AgentEvent, DeltaDraft, InjectOutcome, MessageDraft, News,
 const CHECKPOINT_FORMAT: u32 = 1;
 /// Operator messages that are remembered until the agent shows that it took them.
 const MAX_AWAITED: usize = 32;
+/// Texts of a screen that are held back, the newest.
+const MAX_HELD: usize = 200;
 /// Longest partial line that is told while it is being written.
 const MAX_DELTA_BYTES: usize = 16 * 1024;
 
@@ -71,6 +75,9 @@ struct Kept {
     awaited: Vec<Awaited>,
     /// True once the session reported a message itself.
     speaks: bool,
+    /// What its screen showed, while a better source is expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<Vec<Found>>,
     /// True once it is over.
     ended: bool,
     /// True once it was told that its requests can be answered.
@@ -137,6 +144,7 @@ impl Interpreter {
             second: Lines::new(header.output),
             awaited: vec![],
             speaks: false,
+            held: None,
             ended: false,
             answers: false,
             acp: (protocol == Protocol::Acp).then(Box::default),
@@ -217,6 +225,10 @@ impl Interpreter {
             Kind::Exit => {
                 if let Some(Exit { end }) = unpack::<Exit>(&block.data) {
                     self.last_words(&mut telling);
+                    if end.status == Status::Failed {
+                        // Why it failed may stand on its screen alone.
+                        self.missing(&mut telling);
+                    }
                     self.kept.ended = true;
                     telling.tell(News::Ended(end));
                 }
@@ -422,10 +434,33 @@ impl Interpreter {
         if self.kept.speaks {
             return;
         }
+        if let Some(held) = &mut self.kept.held {
+            let over = (held.len() + found.len()).saturating_sub(MAX_HELD);
+            held.drain(..over.min(held.len()));
+            held.extend(found);
+            return;
+        }
         for (number, found) in found.into_iter().enumerate() {
             let voice = Voice::of_screen(found);
             self.say(&format!("f{:x}-{number}", telling.offset), voice, telling);
         }
+    }
+
+    /// It speaks for itself: its screen is for people.
+    fn speaks(&mut self) {
+        self.kept.speaks = true;
+        self.kept.held = None;
+    }
+
+    /// It was expected to speak for itself, and does not.
+    fn missing(&mut self, telling: &mut Telling) {
+        let Some(held) = self.kept.held.take() else { return };
+        let mut metadata = Metadata::new();
+        metadata.insert("source".into(), super::report::SCREEN.into());
+        let content = "its own record of the conversation was not found; messages are taken from its screen".into();
+        let voice = Voice { role: Role::System, kind: MessageKind::Status, content, metadata };
+        self.say(&format!("m{:x}", telling.offset), voice, telling);
+        self.tell_found(held, telling);
     }
 
     /// Lines of an agent that speaks ACP.

@@ -29,6 +29,8 @@ pub(crate) const MAX_OPTIONS: usize = 16;
 pub(crate) const SOCKET: &str = "socket";
 /// Source of what an agent's hooks say there.
 pub(crate) const HOOK: &str = "hook";
+/// Source of what an agent's own API says.
+pub(crate) const API: &str = "api";
 /// Source of what only the screen shows.
 pub(crate) const SCREEN: &str = "screen";
 
@@ -134,6 +136,10 @@ pub(crate) enum Report {
     },
     /// Its conversation is read from files of its own, so its screen gives no messages. Said by the holder alone.
     Speaks,
+    /// It is one of those whose conversation is known: what its screen shows is held back. Said by the holder alone.
+    Expected,
+    /// That did not come, so its screen gives messages. Said by the holder alone.
+    Missing,
 }
 
 /// A line with who read it: the session's own socket, or one of the holder's sources (`rollout`, `transcript`).
@@ -175,7 +181,9 @@ impl Report {
             Report::Ask { options, .. } if options.is_empty() || options.len() > MAX_OPTIONS => {
                 Err(format!("a request offers 1 to {MAX_OPTIONS} options"))
             }
-            Report::Speaks | Report::Closed { .. } => Err("not a report: unknown type".into()),
+            Report::Speaks | Report::Expected | Report::Missing | Report::Closed { .. } => {
+                Err("not a report: unknown type".into())
+            }
             Report::Prompt { .. }
             | Report::Ask { .. }
             | Report::Called { .. }
@@ -233,6 +241,8 @@ mod tests {
             (r#"{"type":"status","status":"completed"}"#, "only running and waiting"),
             (r#"{"type":"child","sessionId":"x"}"#, "ULID"),
             (r#"{"type":"speaks"}"#, "not a report"),
+            (r#"{"type":"expected"}"#, "not a report"),
+            (r#"{"type":"missing"}"#, "not a report"),
             (r#"{"type":"closed","request":"r","reason":"x"}"#, "not a report"),
             (r#"{"type":"ask","text":"x"}"#, "1 to 16 options"),
         ] {

@@ -14,6 +14,7 @@
 
 pub(crate) mod claude;
 mod codex;
+pub(crate) mod opencode;
 mod tail;
 
 use std::collections::BTreeSet;

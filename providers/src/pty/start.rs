@@ -12,6 +12,7 @@ use super::environment::environment;
 use super::files::{DEFAULT_SIZE, FileError, SCHEMA, SessionDir, Spec};
 use super::holder::Ready;
 use super::hook::claude;
+use super::opencode;
 use super::provider::PtyProvider;
 use super::socket;
 use crate::clock;
@@ -35,7 +36,7 @@ impl PtyProvider {
         };
         entry.dir.create().map_err(file_failed)?;
         entry.dir.write_spec(&entry.spec).map_err(file_failed)?;
-        if entry.spec.command != request.profile.command {
+        if entry.spec.api_port.is_none() && entry.spec.command != request.profile.command {
             let settings = claude::settings(&self.config.program).to_string();
             std::fs::write(entry.dir.hooks(), settings).map_err(failed("writing the session's hooks"))?;
         }
@@ -45,7 +46,10 @@ impl PtyProvider {
         // Nothing of ours is the session's business; what is, goes through the pipe.
         command.env_clear().current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().map_err(failed("starting the session's holder"))?;
-        let environment = environment(std::env::vars_os(), &request.profile.env, &request.env, &entry.spec);
+        let mut environment = environment(std::env::vars_os(), &request.profile.env, &request.env, &entry.spec);
+        if entry.spec.api_port.is_some() {
+            opencode::guard(&mut environment).map_err(failed("making a password for the agent's API"))?;
+        }
         let ready = tokio::time::timeout(START_WITHIN, hand_over(&mut child, super::record::pack(&environment))).await;
         let result = match ready {
             Ok(Ok(Ready::Holding)) => Ok(()),
@@ -83,7 +87,10 @@ impl PtyProvider {
             doing: "choosing a place for the session's socket".into(),
             source: Some(Box::new(error)),
         })?;
+        let is_open = profile.protocol == Protocol::Terminal && opencode::is_ours(&profile.command);
+        let api_port = is_open.then(opencode::free_port).flatten();
         let command = match profile.protocol {
+            Protocol::Terminal if let Some(port) = api_port => opencode::with_api(&profile.command, port),
             Protocol::Terminal if claude::is_ours(&profile.command, profile.agent_type.as_deref()) => {
                 claude::with_hooks(&profile.command, &SessionDir::new(dir).hooks(), &request.session_id)
             }
@@ -102,11 +109,16 @@ impl PtyProvider {
             stop: profile.stop.clone(),
             title: request.title.clone().or_else(|| profile.title.clone()),
             // What is known of its files and keys goes by its kind.
-            agent_type: profile.agent_type.clone().or_else(|| claude::kind_by_name(&profile.command)),
+            agent_type: profile
+                .agent_type
+                .clone()
+                .or_else(|| claude::kind_by_name(&profile.command))
+                .or_else(|| is_open.then(|| opencode::KIND.to_owned())),
             spawned_at: clock::now_micros(),
             containment: self.config.containment,
             limits: self.config.limits,
             agent_socket,
+            api_port,
         })
     }
 }

@@ -136,6 +136,19 @@ async fn a_conversation_in_a_transcript_is_told_whole() {
 }
 
 #[tokio::test]
+async fn a_screen_is_held_back_until_the_conversation_that_should_be_there_is_not_found() {
+    let stage = Stage::new().await;
+    let mut agent = tui(&stage, &["status"]);
+    agent.agent_type = Some("claude".into());
+    let mut session = stage.spawn(agent).await;
+    assert_eq!(inject(&session, "m-1", "hello there").await.state, Delivery::Taken);
+    session.message("answer to").await;
+    let told = session.messages();
+    let first = "its own record of the conversation was not found; messages are taken from its screen";
+    assert_eq!(told.first().map(String::as_str), Some(first), "nothing before the session said so: {told:?}");
+}
+
+#[tokio::test]
 async fn an_interrupt_stops_the_turn_first() {
     let stage = Stage::new().await;
     let mut session = stage.spawn(tui(&stage, &["status"])).await;

@@ -9,6 +9,7 @@ mod flow;
 mod harness;
 mod inject;
 mod lines;
+mod opencode;
 mod protocol;
 mod restart;
 mod sources;

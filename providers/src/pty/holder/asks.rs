@@ -62,6 +62,8 @@ pub(crate) enum Way {
     Connection(u64),
     /// By a key in this dialog.
     Keys(Dialog),
+    /// Through the agent's API, by its own name there.
+    Api(String),
 }
 
 struct Open {
@@ -188,6 +190,7 @@ impl Session {
                 (Some(ProgramState::Blocked), true)
             }
             Way::Keys(_) => (Some(ProgramState::Working), true),
+            Way::Api(_) => (None, true),
         }) && let Some(open) = self.asks.open.get_mut(at)
         {
             let (program, is_connected) = shown;
@@ -270,7 +273,12 @@ impl Session {
                 return Some(Err(Fault::wrong_state(Status::Running, reason)));
             }
         }
+        let by_api = match &open.request.way {
+            Way::Api(permission) => Some(permission.clone()),
+            Way::Connection(_) | Way::Keys(_) => None,
+        };
         let press = matches!(open.request.way, Way::Keys(_)).then(|| key(&option.option_id).to_vec());
+        let (chosen, words) = (option.option_id.clone(), text.clone());
         let AnswerOption { option_id: option, label, kind: _ } = option;
         let source = open.request.source.clone();
         let answered = Answered { request: name, option, label, text, by: by.clone(), confirmed: false, source };
@@ -279,7 +287,11 @@ impl Session {
         match (press, &open.request.way) {
             (Some(press), _) => self.type_in(Typist::Operator(by), &press),
             (None, Way::Connection(connection)) => self.parts.reporters.tell(*connection, &answer),
-            (None, Way::Keys(_)) => {}
+            (None, Way::Keys(_) | Way::Api(_)) => {}
+        }
+        if let Some(permission) = by_api {
+            // Where it cannot be handed over, it is told as unconfirmed.
+            self.answer_api(&permission, &chosen, words.as_deref());
         }
         None
     }

@@ -207,9 +207,10 @@ impl Session {
             return Some(Err(Fault::new(FaultKind::NotReading, reason)));
         }
         let now = Instant::now();
-        let accepted = match &mut self.agent {
-            Some(agent) => agent.accept(&message, now),
-            None => self.injector.accept(&message, now).map(|_| ()),
+        let accepted = match (&mut self.agent, &mut self.api) {
+            (Some(agent), _) => agent.accept(&message, now),
+            (None, Some(api)) if api.is_used() => api.accept(&message, now),
+            (None, _) => self.injector.accept(&message, now).map(|_| ()),
         };
         if let Err(fault) = accepted {
             return Some(Err(fault));
@@ -220,20 +221,27 @@ impl Session {
         self.waiting.entry(message_id).or_default().push((client, id));
         self.inject(now);
         self.take_agent_steps();
+        self.look_at_api(now);
         None
     }
 
     /// How far an operator message has come.
     fn outcome(&self, message_id: &MessageId) -> Option<InjectOutcome> {
-        let of_agent = self.agent.as_ref().map(|agent| agent.outcome(message_id));
-        of_agent.unwrap_or_else(|| self.injector.outcome(message_id))
+        if let Some(agent) = &self.agent {
+            return agent.outcome(message_id);
+        }
+        let by_api = self.api.as_ref().and_then(|api| api.outcome(message_id));
+        by_api.or_else(|| self.injector.outcome(message_id))
     }
 
     /// True while whoever asks again for this message has to wait, too.
     fn is_untold(&self, message_id: &MessageId) -> bool {
         match &self.agent {
             Some(agent) => agent.is_untold(message_id),
-            None => self.injector.is_under_way(message_id),
+            None => {
+                let by_api = self.api.as_ref().is_some_and(|api| api.is_untold(message_id));
+                by_api || self.injector.is_under_way(message_id)
+            }
         }
     }
 

@@ -63,7 +63,10 @@ impl Session {
                         self.type_in(Typist::Terminal, &reply);
                     }
                 }
-                Signal::Program(report) if report.child.is_none() => self.program = Some(report.state),
+                Signal::Program(report) if report.child.is_none() => {
+                    self.program = Some(report.state);
+                    self.stands(report.state);
+                }
                 // A shell that shows its prompt has no program at work.
                 Signal::Prompt => {
                     if matches!(self.program, Some(ProgramState::Working | ProgramState::Blocked)) {
@@ -84,6 +87,7 @@ impl Session {
         let modes = self.parts.channel.input_modes();
         // A line that is collected but not shown is a password.
         let hidden = modes.canonical && !modes.echo && matches!(by, Typist::Operator(_));
+        self.typed(&by, bytes);
         let data = if hidden { vec![] } else { bytes.to_vec() };
         self.record(Kind::Input, &pack(&Input { by, data, hidden }));
         self.parts.channel.write(bytes);

@@ -9,9 +9,11 @@ use bus_schema::{EndReport, MessageId, MessageKind, Operator, Timestamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Threads;
+use super::api::Api;
 use super::asks::{Asks, Request, Way};
 use super::channel::Channel;
 use super::clients::Clients;
+use super::expected::Expected;
 use super::flow::Flow;
 use super::inject::{Injector, Step, View};
 use super::keeper::Happened;
@@ -107,6 +109,8 @@ pub(crate) struct Session {
     pub has_errors: bool,
     /// Our side of the protocol that the agent speaks, where it is one.
     pub agent: Option<Client>,
+    /// The API that the agent serves beside its terminal.
+    pub api: Option<Api>,
     /// Since when such an agent has no output any more.
     pub mute: Option<Instant>,
     pub last_output: Instant,
@@ -114,6 +118,8 @@ pub(crate) struct Session {
     pub silences: usize,
     /// When output began after a silence, or it was last noted that it goes on.
     pub busy: Instant,
+    /// The conversation that is still to come from its own source.
+    pub expected: Expected,
     /// Files in which the agent writes its conversation.
     pub sources: Option<Sources>,
     /// The call that they told last.
@@ -142,7 +148,7 @@ enum Source {
 
 impl Session {
     /// A session whose exec shim has just been started.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: Parts, api: Option<Api>) -> Self {
         let now = Instant::now();
         let emulator = (parts.spec.protocol == Protocol::Terminal).then(|| Emulator::new(parts.spec.size, false));
         let flow = Flow::new(parts.spec.limits, now);
@@ -177,10 +183,12 @@ impl Session {
             is_open: true,
             has_errors,
             agent,
+            api,
             mute: None,
             last_output: now,
             silences: SILENCES.len(),
             busy: now,
+            expected: Expected::Nothing,
             sources,
             last_call: None,
             unwritten: VecDeque::new(),
@@ -192,6 +200,7 @@ impl Session {
         };
         let size = session.parts.spec.size;
         session.record(Kind::Resize, &crate::pty::log::size_bytes(size));
+        session.expect_words();
         session
     }
 
@@ -244,6 +253,8 @@ impl Session {
         let now = Instant::now();
         self.write_again(now);
         self.look_at_sources(now);
+        self.look_at_api(now);
+        self.look_at_expected(now);
         self.note_silence(now);
         self.inject(now);
         self.look_at_agent(now);
@@ -315,7 +326,7 @@ impl Session {
     }
 
     /// True while the log takes reports.
-    fn takes_reports(&self) -> bool {
+    pub fn takes_reports(&self) -> bool {
         self.unwritten.is_empty() && !self.flow.is_full(self.parts.log.end())
     }
 
@@ -345,6 +356,8 @@ impl Session {
             self.sources.as_ref().filter(|_| self.takes_reports()).and_then(Sources::look_at).map(left),
             self.injector.look_again(),
             self.agent_looks_at().map(left),
+            self.expected_until().filter(|_| self.takes_reports()).map(left),
+            self.api.as_ref().and_then(|api| api.look_at(now)).map(left),
             self.asks.look_at().map(left),
             (!self.unwritten.is_empty()).then(|| left(self.write_again)),
             self.sync_at.map(left),
@@ -427,7 +440,9 @@ impl Session {
             | Report::Prompt { .. }
             | Report::Answers
             | Report::Closed { .. }
-            | Report::Speaks => self.report(source, report),
+            | Report::Speaks
+            | Report::Expected
+            | Report::Missing => self.report(source, report),
         }
     }
 
@@ -453,6 +468,9 @@ impl Session {
         }
         if let Report::Message { kind: Some(MessageKind::ToolCall), content, session_id: None, .. } = &report {
             self.last_call = Some(content.clone());
+        }
+        if matches!(report, Report::Speaks | Report::Message { session_id: None, .. }) {
+            self.expected = Expected::Nothing;
         }
         let sourced = Sourced { source: source.into(), report };
         self.record(Kind::Report, &serde_json::to_vec(&sourced).unwrap_or_default());
@@ -511,6 +529,7 @@ impl Session {
             sources.output(Instant::now());
         }
         self.read_sources(Instant::now());
+        self.abandon_api();
         self.abandon_asks();
         let steps = self.injector.abandon();
         self.take_steps(steps);

@@ -115,7 +115,9 @@ impl ChildInterpreter {
             | Report::Called { .. }
             | Report::Answers
             | Report::Closed { .. }
-            | Report::Speaks => {}
+            | Report::Speaks
+            | Report::Expected
+            | Report::Missing => {}
         }
     }
 

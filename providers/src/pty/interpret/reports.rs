@@ -49,7 +49,7 @@ impl Interpreter {
             // Of a child: told in the child's own sequence.
             Report::Message { session_id: Some(_), .. } | Report::Status { session_id: Some(_), .. } => {}
             Report::Message { role, content, kind, metadata, session_id: None } => {
-                self.kept.speaks = true;
+                self.speaks();
                 let voice = Voice::claimed(role, kind.unwrap_or(MessageKind::Text), content, metadata, &source);
                 self.say(&format!("s{:x}", telling.offset), voice, telling);
             }
@@ -84,7 +84,9 @@ impl Interpreter {
                 telling.tell(News::Child(Child { session_id, title, agent_type }));
             }
             Report::Child { session_id: None, .. } => {}
-            Report::Speaks => self.kept.speaks = true,
+            Report::Speaks => self.speaks(),
+            Report::Expected => self.kept.held = Some(vec![]),
+            Report::Missing => self.missing(telling),
             Report::Title { title } => {
                 telling.tell_all(self.kept.standing.titled(&title));
             }

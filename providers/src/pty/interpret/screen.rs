@@ -31,14 +31,14 @@ const MAX_ECHO_BYTES: usize = 1000;
 const MAX_TYPED: usize = 64;
 
 /// Text that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Found {
     pub speaker: Speaker,
     pub text: String,
 }
 
 /// Whose text it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Speaker {
     Agent,
     /// A person at the terminal.

@@ -233,6 +233,32 @@ fn blocks() -> impl Strategy<Value = Vec<(Kind, Vec<u8>)>> {
     prop::collection::vec(block, 1..60)
 }
 
+#[test]
+fn a_screen_is_held_back_while_a_better_source_is_expected_and_told_if_that_does_not_come() {
+    let own =
+        |report: Report| (Kind::Report, serde_json::to_vec(&Sourced { source: "screen".into(), report }).unwrap());
+    let shown = [
+        own(Report::Expected),
+        (Kind::Output, b"welcome to it\r\n".to_vec()),
+        (Kind::Quiet, 2000u32.to_le_bytes().to_vec()),
+    ];
+    let told = |more: Vec<(Kind, Vec<u8>)>| {
+        let blocks: Vec<_> = shown.iter().cloned().chain(more).collect();
+        let said = messages(&tell(Protocol::Terminal, &blocks, 100).1);
+        said.into_iter().map(|(_, content)| content).collect::<Vec<_>>()
+    };
+    let line = report(r#"{"type":"message","role":"agent","content":"hi"}"#);
+    let none: [&str; 0] = [];
+    assert_eq!(told(vec![own(Report::Speaks), (Kind::Exit, exit())]), none);
+    assert_eq!(told(vec![(Kind::Report, line), (Kind::Exit, exit())]), ["hi"]);
+    assert_eq!(told(vec![(Kind::Exit, exit())]), none, "it ended well, and was never asked anything");
+    let note = "its own record of the conversation was not found; messages are taken from its screen";
+    assert_eq!(told(vec![own(Report::Missing)]), [note, "welcome to it"]);
+    assert_eq!(told(vec![own(Report::Missing), own(Report::Missing)]), [note, "welcome to it"]);
+    let end = End { status: Status::Failed, reason: "x".into(), exit_code: Some(1), error: None, report: None };
+    assert_eq!(told(vec![(Kind::Exit, pack(&Exit { end }))]), [note, "welcome to it"], "why it failed");
+}
+
 proptest! {
     /// Law 1 and 2: with many small segments, going on and starting again at any of them are one thing.
     #[test]
