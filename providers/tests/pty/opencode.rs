@@ -2,6 +2,7 @@
 //! speak with it and answer it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bus_schema::{
     Answer, AttentionKind, Capability, Delivery, InjectMode, MessageId, MessageKind, OptionKind, Role, Status, Turn,
@@ -11,6 +12,9 @@ use serde_json::{Value, json};
 use testkit::{FakeModel, agent_cli, opencode_home};
 
 use crate::harness::{Session, Stage, ada, message, signal, wait_until};
+
+/// How long it may take to begin on a machine that does other things, too: more than 60 s were seen.
+const BEGINS_WITHIN: Duration = Duration::from_secs(240);
 
 struct OpenCode {
     stage: Stage,
@@ -37,6 +41,12 @@ impl OpenCode {
         let profile = Profile { cwd: Some(home.work), env, ..Profile::new("opencode", [program.to_str().unwrap()]) };
         let stage = Stage::new().await;
         let session = stage.spawn(profile).await;
+        // It is slow to begin, and says nothing meanwhile.
+        let begun = testkit::wait_until("its API is there", BEGINS_WITHIN, async || {
+            let info = session.provider.session(&session.id).await.map_err(|error| error.to_string())?;
+            if info.capabilities.contains(&Capability::Approve) { Ok(()) } else { Err(format!("{info:?}")) }
+        });
+        begun.await.unwrap();
         Self { stage, session, model, work, _home: folder }
     }
 
@@ -150,7 +160,7 @@ impl OpenCode {
 #[tokio::test]
 async fn cli_opencode_tells_a_turn_by_its_api_and_shows_it_at_its_terminal() {
     let mut it = OpenCode::start("allow").await;
-    // Before it listens: the first message is not lost.
+    // Its API listens before its terminal does: the first message is not lost.
     let sent = it.say("m1", "SAY: looking ;; RUN: cat README.md ;; SAY: that was it").await;
     it.says("that was it").await;
     it.until_turn(Turn::Idle).await;
