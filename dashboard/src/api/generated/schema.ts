@@ -411,6 +411,11 @@ export interface components {
             mode?: components["schemas"]["InjectMode"] | null;
             /** @description Freeze the session before, and leave it frozen. */
             pauseFirst?: boolean;
+            /**
+             * @description The message in whose place this one is sent: one that was refused, has expired or is unknown. Without a key of
+             *     its own, the same message is sent again once.
+             */
+            retryOf?: string | null;
         };
         /** @enum {string} */
         InjectMode: "queue" | "steer" | "interrupt";
@@ -454,20 +459,40 @@ export interface components {
             /** @description Only sessions of this provider. */
             provider?: string | null;
         };
-        /** @description What became of each session. */
-        KillAllResults: {
+        /** @description What became of a kill-all. */
+        KillReceipt: {
+            /** @description When it was asked for. */
+            at: components["schemas"]["Timestamp"];
+            /** @description By whom. */
+            by: components["schemas"]["Actor"];
+            /** @description Until when nodes that are away carry it out on their return. */
+            leaseUntil: components["schemas"]["Timestamp"];
+            /** @description Its id, under which it is asked for again. */
+            receiptId: string;
             /** @description One for each session. */
             results: components["schemas"]["KillResult"][];
+            /** @description The provider, or `all`. */
+            scope: string;
+            /** @description `complete`, or `pending` while sessions are. */
+            state: string;
         };
-        /** @description What became of an action on one session of a kill-all. */
+        /** @description The last kill-alls. */
+        KillReceipts: {
+            /** @description The newest first. */
+            receipts: components["schemas"]["KillReceipt"][];
+        };
+        /** @description What became of one session. */
         KillResult: {
             /** @description The request that a second person has to agree to. */
             approvalId?: string | null;
             /** @description In a few words. */
             detail: string;
+            /** @description On which node. */
+            node: components["schemas"]["NodeId"];
             /**
-             * @description `killed`, `survived`, `refused`, `unreachable`, `unknown`, `failed`; `awaitsApproval` where four eyes are
-             *     needed: it lives until a second person agrees.
+             * @description `killed`; `ended` by itself; `pending`: its node is away, and is told when it is back; `expired`: it was not
+             *     back in time; `survived`, `refused`, `failed`, `unknown`; `awaitsApproval` where four eyes are needed: it lives
+             *     until a second person agrees.
              */
             outcome: string;
             report?: components["schemas"]["EndReport"] | null;
