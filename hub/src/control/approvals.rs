@@ -246,6 +246,7 @@ mod tests {
             content: "x".into(),
             mode: InjectMode::default(),
             pause_first: false,
+            retry_of: None,
         };
         let answer = |option: &str| Wish::Answer {
             request_id: MessageId::new("m1").unwrap(),
