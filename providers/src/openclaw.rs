@@ -25,10 +25,6 @@
 //! a kill is stopped when it begins. `limits` in a session's metadata says so. The kill there is seen by hand and coded so;
 //! no test has shown the provider's part of it yet.
 //!
-//! Not yet seen to the end on the real gateway: the resume of a soft pause (its pause, its fence, and that another node
-//! agent finds it paused, are), and a whole life of a gateway that the node holds (what holds it is, with another
-//! program). The tests for both are there.
-//!
 //! Measured on openclaw 2026.9.6 (protocol 4) and 2026.4.15 (protocol 3), November 2026.
 
 mod acts;

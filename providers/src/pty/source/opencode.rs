@@ -87,7 +87,7 @@ struct Part {
 impl Conversation {
     /// For a session that began at `since`. `fresh` gives ids for its sub-agents.
     pub fn new(since: Timestamp, fresh: fn() -> Option<SessionId>) -> Self {
-        let since = i64::try_from(since.as_millis()).unwrap_or(0);
+        let since = since.as_millis();
         let (threads, asked) = (BTreeMap::new(), BTreeMap::new());
         Self { since, fresh, threads, current: None, asked, told: vec![] }
     }
