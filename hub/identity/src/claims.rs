@@ -56,7 +56,7 @@ pub(crate) fn hub_account(public: &str) -> Claims {
 }
 
 pub(crate) fn workspace_account(id: &WorkspaceId, workspace: &Workspace) -> Claims {
-    let keys = BusRole::ALL.iter().map(|role| scope(*role, id, workspace.signing_key(*role)));
+    let keys = workspace.signing_keys().map(|(role, key)| scope(role, id, key));
     let revoked: BTreeMap<_, _> = workspace.revoked().collect();
     let revoked = revoked.into_iter().map(|(key, at)| (key.to_owned(), at.into())).collect();
     account(&workspace.account, id.as_str(), true, keys.collect(), revoked)

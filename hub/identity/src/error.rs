@@ -56,6 +56,20 @@ pub enum IdentityError {
     /// The node has credentials already.
     #[error("node {0} is enrolled already; revoke it first, and it gets new credentials")]
     Enrolled(NodeId),
+    /// The key signs today, or never did, or is withdrawn.
+    #[error("{key} is no signing key in whose place another one signs: see `mosaic identity signing-keys`")]
+    NotReplaced {
+        /// Which.
+        key: String,
+    },
+    /// Somebody would be cut off.
+    #[error(
+        "{names} have no credentials but those that this key signed; give them new ones (`mosaic node renew`), or cut them off"
+    )]
+    StillHeld {
+        /// Who.
+        names: String,
+    },
     /// Nobody has the name.
     #[error("no user {name:?} in workspace {workspace}, or it is revoked already")]
     UnknownUser {

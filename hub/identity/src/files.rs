@@ -51,6 +51,32 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, IdentityError> {
     }
 }
 
+/// Gives a file another name.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), IdentityError> {
+    fs::rename(from, to).map_err(io("rename", from))
+}
+
+/// The files of a folder; none if it is not there.
+pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>, IdentityError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) => return Err(io("list", dir)(error)),
+    };
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(io("list", dir))).collect()
+}
+
+/// The lock in this file, if nobody else has it.
+pub(crate) fn try_lock(path: &Path) -> Result<Option<Lock>, IdentityError> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let file = file.map_err(io("open", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock(file))),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(io("lock", path)(error)),
+    }
+}
+
 /// Held by whoever changes an identity, hub or command line; let go when dropped.
 pub(crate) struct Lock(#[expect(dead_code, reason = "holding it is its use")] File);
 

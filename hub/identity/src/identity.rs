@@ -274,14 +274,14 @@ impl Identity {
     }
 
     /// Takes the lock and the state as it is on disk now: hub and command line may both be at work.
-    fn locked(&mut self) -> Result<files::Lock, IdentityError> {
+    pub(crate) fn locked(&mut self) -> Result<files::Lock, IdentityError> {
         let lock = files::lock(&self.dir)?;
         let state = State::load(&self.dir.join("identity.json"))?;
         self.state = state.ok_or_else(|| IdentityError::Missing { path: self.dir.clone() })?;
         Ok(lock)
     }
 
-    fn save(&self) -> Result<(), IdentityError> {
+    pub(crate) fn save(&self) -> Result<(), IdentityError> {
         self.state.save(&self.dir.join("identity.json"))
     }
 
@@ -346,7 +346,7 @@ impl Identity {
         self.ensure_creds(id, BusRole::Reader, READER_NAME, &self.reader_creds(id))
     }
 
-    fn write_workspace_account(&self, id: &WorkspaceId) -> Result<String, IdentityError> {
+    pub(crate) fn write_workspace_account(&self, id: &WorkspaceId) -> Result<String, IdentityError> {
         let claims = claims::workspace_account(id, self.workspace(id)?);
         self.refresh(&self.account_path(&claims.subject), &claims)
     }
@@ -377,7 +377,7 @@ impl Identity {
         files::write_private(path, credentials.text.expose().as_bytes())
     }
 
-    fn issue_locked(
+    pub(crate) fn issue_locked(
         &mut self,
         workspace: &WorkspaceId,
         role: BusRole,
@@ -405,14 +405,19 @@ impl Identity {
                 public_key: user.public_key(),
                 issued_at_s: now,
                 revoked_at_s: None,
+                signed_by: Some(issuer.public_key()),
             });
         }
         self.save()?;
         Ok(Credentials { name: name.into(), public_key: user.public_key(), text })
     }
 
-    fn workspace(&self, id: &WorkspaceId) -> Result<&Workspace, IdentityError> {
+    pub(crate) fn workspace(&self, id: &WorkspaceId) -> Result<&Workspace, IdentityError> {
         self.state.workspaces.get(id).ok_or_else(|| IdentityError::UnknownWorkspace(id.clone()))
+    }
+
+    pub(crate) fn workspace_mut(&mut self, id: &WorkspaceId) -> Result<&mut Workspace, IdentityError> {
+        self.state.workspaces.get_mut(id).ok_or_else(|| IdentityError::UnknownWorkspace(id.clone()))
     }
 
     /// The key pair of one of our public keys.
@@ -459,17 +464,18 @@ fn make(dir: &Path, workspace: &WorkspaceId) -> Result<State, IdentityError> {
 
 fn make_workspace(dir: &Path) -> Result<Workspace, IdentityError> {
     let key = || make_pair(dir, KeyPairType::Account);
-    Ok(Workspace { account: key()?, hub_key: key()?, node_key: key()?, reader_key: key()?, users: vec![] })
+    let (account, hub_key, node_key, reader_key) = (key()?, key()?, key()?, key()?);
+    Ok(Workspace { account, hub_key, node_key, reader_key, old_keys: vec![], users: vec![] })
 }
 
 /// Makes a key, keeps its seed and gives its public half.
-fn make_pair(dir: &Path, kind: KeyPairType) -> Result<String, IdentityError> {
+pub(crate) fn make_pair(dir: &Path, kind: KeyPairType) -> Result<String, IdentityError> {
     let pair = KeyPair::new(kind);
     write_seed(&seed_path(dir, &pair.public_key()), &pair)?;
     Ok(pair.public_key())
 }
 
-fn seed_path(dir: &Path, public: &str) -> PathBuf {
+pub(crate) fn seed_path(dir: &Path, public: &str) -> PathBuf {
     dir.join("keys").join(format!("{public}.nk"))
 }
 

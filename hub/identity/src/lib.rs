@@ -23,6 +23,7 @@
 //!   keys/KEY.nk          seeds of operator, accounts and signing keys
 //!   command.nk           seed of the command key, in a file of its own
 //!   command.chain        statements of the keys before it, each that the next took its place. No secrets
+//!   deeds/ID.json        what was done here by hand, until a hub has it in the audit log. No secrets
 //!   tls/…                certificates for every link, where they were asked for
 //!   creds/…              of the first workspace; those of further ones are in creds/WORKSPACE/
 //! ```
@@ -38,17 +39,21 @@
 mod claims;
 mod clock;
 mod command_key;
+mod deeds;
 mod error;
 mod files;
 mod identity;
 mod jwt;
 mod server;
+mod signing;
 mod state;
 mod tls;
 
 pub use bus_schema::Secret;
 pub use command_key::{CommandKey, command_chain, is_signed_by_its_key};
+pub use deeds::{BROKEN_OFF_AFTER_S, Deed, WaitingDeeds, waiting_deeds};
 pub use error::IdentityError;
 pub use identity::{ACCOUNT_UPDATE_SUBJECT, AccountUpdate, Credentials, HUB_NAME, Identity, READER_NAME};
 pub use server::ServerConfig;
+pub use signing::{Rotation, SigningKey};
 pub use tls::{RENEW_BEFORE_S, TlsFiles};

@@ -34,8 +34,27 @@ pub(crate) struct Workspace {
     pub hub_key: String,
     pub node_key: String,
     pub reader_key: String,
+    /// Keys that signed before, and whose word still counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub old_keys: Vec<OldKey>,
     #[serde(default)]
     pub users: Vec<User>,
+}
+
+/// A signing key in whose place another one signs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OldKey {
+    pub role: String,
+    pub key: String,
+    pub replaced_at_s: u64,
+}
+
+impl OldKey {
+    /// Whom it signed.
+    pub fn role(&self) -> Option<BusRole> {
+        BusRole::ALL.iter().copied().find(|role| role.as_str() == self.role)
+    }
 }
 
 /// Somebody who got credentials.
@@ -48,6 +67,9 @@ pub(crate) struct User {
     pub issued_at_s: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at_s: Option<u64>,
+    /// The key that signed; absent for those who were signed before keys were ever changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
 }
 
 impl Workspace {
@@ -58,6 +80,20 @@ impl Workspace {
             BusRole::Node => &self.node_key,
             BusRole::Reader => &self.reader_key,
         }
+    }
+
+    pub fn set_signing_key(&mut self, role: BusRole, key: String) {
+        match role {
+            BusRole::Hub => self.hub_key = key,
+            BusRole::Node => self.node_key = key,
+            BusRole::Reader => self.reader_key = key,
+        }
+    }
+
+    /// Every key whose word counts, with whom it signs: those of today first.
+    pub fn signing_keys(&self) -> impl Iterator<Item = (BusRole, &str)> {
+        let today = BusRole::ALL.iter().map(|role| (*role, self.signing_key(*role)));
+        today.chain(self.old_keys.iter().filter_map(|old| Some((old.role()?, old.key.as_str()))))
     }
 
     /// Revoked keys, each with the time up to which its credentials are void.
