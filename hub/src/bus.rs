@@ -12,7 +12,7 @@ mod range;
 mod request;
 mod streams;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -52,6 +52,8 @@ struct Inner {
     /// How nodes come to trust the signer, as it stands in a header; empty if it is the first one.
     key_chain: String,
     limits: streams::Limits,
+    /// Why the streams could not be made.
+    obstacle: Mutex<Option<String>>,
 }
 
 /// A message of a stream, or republished by it.
@@ -94,6 +96,19 @@ pub enum BusError {
         found: String,
         /// Oldest one that will do.
         wanted: String,
+    },
+    /// The server keeps no room for a stream on its disk.
+    #[error(
+        "the bus has no room for the stream {stream}, which may grow to {max_mib} MiB: JetStream promises no more than its \
+         `max_file_store`, or else three quarters of what was free on its disk when nats-server started. Free disk \
+         space and start nats-server again, or set `messages_max_bytes` and `terminal_max_bytes` under [nats] of the \
+         hub's configuration lower"
+    )]
+    NoRoom {
+        /// Which stream.
+        stream: String,
+        /// How large it may grow.
+        max_mib: i64,
     },
     /// Somebody else wrote first; read and try again.
     #[error("somebody else wrote to {subject} first")]
@@ -149,7 +164,8 @@ impl Bus {
         let limits = streams::Limits { messages: config.messages_max_bytes, terminal: config.terminal_max_bytes };
         let (streams, journal) = (context(client.clone()), own.0.clone());
         let key_chain = bus_schema::KeySuccession::chain_text(&config.key_chain);
-        let inner = Inner { workspace, client, streams, journal, signer, key_chain, limits };
+        let inner =
+            Inner { workspace, client, streams, journal, signer, key_chain, limits, obstacle: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -166,6 +182,11 @@ impl Bus {
     /// True if that key took another's place.
     pub fn has_key_chain(&self) -> bool {
         !self.inner.key_chain.is_empty()
+    }
+
+    /// Why the streams could not be made the last time that it was tried; none once they are there.
+    pub fn obstacle(&self) -> Option<String> {
+        self.inner.obstacle.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// True while both connections are up.

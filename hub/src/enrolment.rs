@@ -124,6 +124,11 @@ impl Enrolment {
         Arc::new(Self { workspace, nats, bus, live, actions, audit, metrics, tasks, untold, changed })
     }
 
+    /// The folder of the identity, if this hub has it.
+    pub fn identity_dir(&self) -> Option<PathBuf> {
+        self.nats.identity.clone()
+    }
+
     /// Makes credentials for a new node.
     ///
     /// # Errors

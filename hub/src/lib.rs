@@ -10,6 +10,7 @@ pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod deeds;
 pub mod enrolment;
 pub mod ingest;
 pub mod journal;

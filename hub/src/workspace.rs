@@ -25,6 +25,7 @@ use crate::authn::{self, Authn, Oidc};
 use crate::bus::{Bus, BusError, StreamName};
 use crate::config::NatsConfig;
 use crate::control::Control;
+use crate::deeds::Deeds;
 use crate::enrolment::{self, Enrolment};
 use crate::ingest::Ingest;
 use crate::journal::Journal;
@@ -222,6 +223,16 @@ impl Workspace {
             let refusals = Arc::clone(&refusals);
             async move { refusals.run(&stop).await }
         });
+        let deeds = Deeds::new(
+            app.bus.clone(),
+            Arc::clone(&app.audit),
+            Arc::clone(&app.metrics),
+            app.enrolment.identity_dir(),
+        );
+        starter.start("deeds", move |stop| {
+            let deeds = Arc::clone(&deeds);
+            async move { deeds.run(&stop).await }
+        });
         let enrolment = Arc::clone(&app.enrolment);
         starter.start("enrolment", move |stop| {
             let enrolment = Arc::clone(&enrolment);
@@ -282,6 +293,11 @@ async fn make_streams(
             Err(error @ BusError::TooOld { .. }) => {
                 fatal.send_replace(Some(error.to_string()));
                 return;
+            }
+            // Nothing that passes by itself: told at once.
+            Err(error @ BusError::NoRoom { .. }) if !told => {
+                told = true;
+                tracing::error!(error = chain(&error), "the hub cannot serve");
             }
             Err(error) if !told && begun.elapsed() > QUIET => {
                 told = true;

@@ -181,7 +181,10 @@ impl From<BusError> for ApiError {
             BusError::Away { .. } | BusError::Conflict { .. } => {
                 Self::away("busAway", "the bus is away; try again", &error)
             }
-            BusError::Refused { .. } | BusError::TooOld { .. } | BusError::Credentials { .. } => Self::internal(&error),
+            BusError::Refused { .. }
+            | BusError::NoRoom { .. }
+            | BusError::TooOld { .. }
+            | BusError::Credentials { .. } => Self::internal(&error),
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Health {
     version: &'static str,
     /// What it still waits for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    waiting: Vec<&'static str>,
+    waiting: Vec<String>,
 }
 
 /// Payloads that could not be read.
@@ -69,7 +69,9 @@ pub(super) async fn readyz(State(app): State<Shared>) -> impl IntoResponse {
         ("the fleet", all.iter().all(|app| app.live.is_ready())),
         ("the people of the users file", all.iter().all(|app| *app.people.borrow())),
     ];
-    let waiting: Vec<_> = needs.into_iter().filter(|(_, there)| !there).map(|(what, _)| what).collect();
+    let waiting = needs.into_iter().filter(|(_, there)| !there).map(|(what, _)| what.to_owned());
+    // What keeps the streams from being made comes first: all else waits for them.
+    let waiting: Vec<String> = all.iter().filter_map(|app| app.bus.obstacle()).chain(waiting).collect();
     let (code, status) =
         if waiting.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "notReady") };
     (code, Reply(Health { status, version: env!("CARGO_PKG_VERSION"), waiting }))

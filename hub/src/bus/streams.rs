@@ -1,9 +1,11 @@
 //! Streams and consumers: made and kept to the settings in `bus_schema::jetstream`.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
-use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::context::{CreateStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{
     Config, DirectGetErrorKind, DiscardPolicy, RawMessageErrorKind, Republish, StorageType,
@@ -103,6 +105,16 @@ impl Bus {
     /// # Errors
     /// [`BusError`].
     pub async fn ensure_streams(&self) -> Result<(), BusError> {
+        let made = self.make_streams().await;
+        let obstacle = match &made {
+            Err(error @ (BusError::NoRoom { .. } | BusError::Refused { .. })) => Some(error.to_string()),
+            Ok(()) | Err(_) => None,
+        };
+        *self.inner.obstacle.lock().unwrap_or_else(PoisonError::into_inner) = obstacle;
+        made
+    }
+
+    async fn make_streams(&self) -> Result<(), BusError> {
         self.need_connection("making streams")?;
         self.check_version()?;
         for stream in spec::STREAMS {
@@ -343,9 +355,15 @@ fn stream_config(stream: &StreamSpec, limits: &Limits) -> Config {
 
 async fn create(context: &async_nats::jetstream::Context, config: Config) -> Result<(), BusError> {
     let doing = format!("making the stream {}", config.name);
+    let (stream, max_mib) = (config.name.clone(), config.max_bytes / (1024 * 1024));
     let asked = tokio::time::timeout(API_DEADLINE, context.create_or_update_stream(config)).await;
-    asked
-        .map_err(|_| BusError::Away { doing: doing.clone() })?
-        .map_err(|e| BusError::Refused { doing, detail: e.to_string() })
-        .map(drop)
+    match asked.map_err(|_| BusError::Away { doing: doing.clone() })? {
+        Ok(_) => Ok(()),
+        Err(error) => match error.kind() {
+            CreateStreamErrorKind::JetStream(said) if said.error_code() == ErrorCode::STORAGE_RESOURCES_EXCEEDED => {
+                Err(BusError::NoRoom { stream, max_mib })
+            }
+            _ => Err(BusError::Refused { doing, detail: error.to_string() }),
+        },
+    }
 }

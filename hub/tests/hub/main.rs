@@ -7,6 +7,7 @@ mod answer;
 mod attacks;
 mod audit;
 mod control;
+mod deeds;
 mod four_eyes;
 mod kill_all;
 mod limits;

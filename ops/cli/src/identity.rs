@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::Context;
 use bus_schema::{BusRole, NodeId, WorkspaceId};
 use clap::{Args, Subcommand};
-use hub_identity::{Identity, ServerConfig};
+use hub_identity::{Deed, Identity, ServerConfig, SigningKey};
 use serde_json::json;
 
-use crate::servers;
+use crate::{deeds, servers};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -28,6 +28,16 @@ pub(crate) enum Command {
     /// The old key signs the statement that the new one takes its place, and is gone. Nodes learn the new key from the
     /// first command that they get, also if they were away for long; until the overlap is over they obey both.
     RotateCommandKey(Rotate),
+    /// Puts a new key in the place of the one that signs users of a role, and tells the servers. Nobody is cut off: what
+    /// the old key signed stays valid until it is withdrawn, and nobody new is signed by it.
+    ///
+    /// Credentials in this folder are made anew; nodes elsewhere get theirs with `mosaic node renew`, readers with
+    /// `add-reader`. Start hubs again after a change of their own key.
+    RotateSigningKey(RotateSigning),
+    /// Lists the keys that sign users, and who would be cut off if one of them was withdrawn.
+    SigningKeys(Place),
+    /// Takes a key that was changed out of the account and tells the servers: whoever it signed is refused and cut off.
+    WithdrawSigningKey(Withdraw),
     /// Makes certificates for TLS on the bus, or what of them is missing, and prints where they are.
     Tls(Tls),
     /// Makes the credentials file of a node and prints its path. Asked again, it gives the same file.
@@ -72,6 +82,36 @@ pub(crate) struct Rotate {
     /// How long the old key counts beside the new one, in hours: until every hub was started again.
     #[arg(long, default_value_t = 24, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(0..=8760))]
     overlap_h: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateSigning {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    server: Server,
+    /// Whom the key signs: hub, node or reader.
+    #[arg(long, value_parser = role)]
+    role: BusRole,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Withdraw {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    server: Server,
+    /// Public half of the key, `A…`: one of `mosaic identity signing-keys`.
+    key: String,
+    /// Also if somebody has nothing newer: they are cut off.
+    #[arg(long)]
+    cut_off: bool,
+}
+
+fn role(word: &str) -> Result<BusRole, String> {
+    let words: Vec<_> = BusRole::ALL.iter().map(|role| role.as_str()).collect();
+    let found = BusRole::ALL.iter().copied().find(|role| role.as_str() == word);
+    found.ok_or_else(|| format!("one of {}", words.join(", ")))
 }
 
 #[derive(Debug, Args)]
@@ -151,7 +191,11 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             print(&path.to_string_lossy())
         }
         Command::AddReader(AddReader { place, name }) => {
-            let credentials = Identity::open(&place.dir)?.issue(&place.workspace, BusRole::Reader, &name)?;
+            let mut identity = Identity::open(&place.dir)?;
+            let deed = Deed::new(&place.workspace, "addReader", deeds::somebody()).with("reader", &name);
+            let credentials = deeds::done(&mut identity, deed, |identity| {
+                Ok(identity.issue(&place.workspace, BusRole::Reader, &name)?)
+            })?;
             print(credentials.text.expose().trim_end())
         }
         Command::Push(Push { place, server }) => {
@@ -162,11 +206,47 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::RotateCommandKey(Rotate { place, overlap_h }) => {
             let mut identity = Identity::open(&place.dir)?;
-            let made = identity.rotate_command_key(overlap_h.saturating_mul(3_600))?;
+            let deed = Deed::new(&place.workspace, "rotateCommandKey", deeds::somebody());
+            let made = deeds::done(&mut identity, deed, |identity| {
+                Ok(identity.rotate_command_key(overlap_h.saturating_mul(3_600))?)
+            })?;
             print(&format!(
                 "the command key is now {}; start every hub again. {} counts until {}",
                 made.new, made.old, made.until
             ))
+        }
+        Command::RotateSigningKey(RotateSigning { place, server, role }) => {
+            let mut identity = Identity::open(&place.dir)?;
+            let deed = Deed::new(&place.workspace, "rotateSigningKey", deeds::somebody()).with("role", role.as_str());
+            let made = deeds::done(&mut identity, deed, |identity| {
+                let made = identity.rotate_signing_key(&place.workspace, role)?;
+                servers::tell(identity, &server, std::slice::from_ref(&made.update))
+                    .context("the key is changed, but the servers do not know the new one")?;
+                Ok(made)
+            })?;
+            let mut lines =
+                vec![format!("{} signs {}s now; {} counts until it is withdrawn", made.new, role.as_str(), made.old)];
+            lines.extend(made.renewed.iter().map(|path| format!("new credentials in {}", path.display())));
+            print(&lines.join("\n"))
+        }
+        Command::SigningKeys(place) => {
+            let keys = Identity::open(&place.dir)?.signing_keys(&place.workspace)?;
+            let line = |key: &SigningKey| {
+                let holders = key.holders.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let state = if key.replaced_at_s.is_some() { "replaced" } else { "signs" };
+                format!("{} {:6} {state:8} {holders}", key.key, key.role.as_str()).trim_end().to_owned()
+            };
+            print(&keys.iter().map(line).collect::<Vec<_>>().join("\n"))
+        }
+        Command::WithdrawSigningKey(Withdraw { place, server, key, cut_off }) => {
+            let mut identity = Identity::open(&place.dir)?;
+            let deed = Deed::new(&place.workspace, "withdrawSigningKey", deeds::somebody()).with("key", &key);
+            deeds::done(&mut identity, deed, |identity| {
+                let update = identity.withdraw_signing_key(&place.workspace, &key, cut_off)?;
+                servers::tell(identity, &server, &[update])
+                    .context("the key is withdrawn, but the servers do not know it")
+            })?;
+            print(&format!("{key} is withdrawn: whoever it signed is refused"))
         }
         Command::Tls(Tls { place, names, json }) => {
             let made = Identity::open(&place.dir)?.tls(&names)?;

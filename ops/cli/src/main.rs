@@ -15,6 +15,7 @@
 
 mod audit;
 mod decode;
+mod deeds;
 mod escape;
 mod identity;
 mod json;

@@ -1,7 +1,7 @@
 //! `mosaic node …`: who may be a node, at the folder of the identity.
 //!
-//! For setting up, and for the time when no hub is there. Through a hub (`POST /api/nodes`, `DELETE /api/nodes/NAME`)
-//! the same is in the audit log.
+//! For setting up, and for the time when no hub is there. What is done here is in the audit log as soon as a hub with
+//! this folder runs; through a hub (`POST /api/nodes`, `DELETE /api/nodes/NAME`) it is there at once.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,21 +10,20 @@ use std::path::PathBuf;
 use anyhow::Context;
 use bus_schema::{BusRole, NodeId};
 use clap::{Args, Subcommand};
-use hub_identity::Identity;
+use hub_identity::{Deed, Identity};
 
 use crate::identity::{Place, Server, print};
-use crate::servers;
+use crate::{deeds, servers};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Lets a node in: prints the line to say on its machine. It holds the node's credentials, and is told once.
-    ///
-    /// Not in the audit log: that is what `POST /api/nodes` of the hub is for.
     Enroll(Enroll),
     /// Shuts a node out: its credentials are void, and running servers end its connection.
-    ///
-    /// Not in the audit log: that is what `DELETE /api/nodes/NAME` of the hub is for.
     Revoke(Revoke),
+    /// Writes new credentials for a node that has some, signed by the key of today: to be put in the place of its
+    /// `node.creds`. The old ones stay valid until they are revoked or their key is withdrawn.
+    Renew(Renew),
 }
 
 #[derive(Debug, Args)]
@@ -39,6 +38,17 @@ pub(crate) struct Enroll {
     /// Also write the credentials alone to this file.
     #[arg(long, value_name = "FILE")]
     creds: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Renew {
+    #[command(flatten)]
+    place: Place,
+    /// Name of the node.
+    node: NodeId,
+    /// Where the credentials go. It must not be there yet.
+    #[arg(long, value_name = "FILE")]
+    creds: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -65,11 +75,31 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
                 made.with_context(|| format!("make {}", path.display()))
             });
             let file = file.transpose()?;
-            let token = identity.enrol(&place.workspace, &node, url, ca)?;
+            let deed = Deed::new(&place.workspace, "enrolNode", deeds::somebody()).on(&node);
+            let token =
+                deeds::done(&mut identity, deed, |identity| Ok(identity.enrol(&place.workspace, &node, url, ca)?))?;
             if let Some(mut file) = file {
                 file.write_all(token.creds.expose().as_bytes()).context("write the credentials")?;
             }
             print(&format!("mosaic-node join {}", token.to_text()?.expose()))
+        }
+        Command::Renew(Renew { place, node, creds }) => {
+            let mut identity = Identity::open(&place.dir)?;
+            let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&creds);
+            let mut file = file.with_context(|| format!("make {}", creds.display()))?;
+            let deed = Deed::new(&place.workspace, "renewNode", deeds::somebody()).on(&node);
+            let made = deeds::done(&mut identity, deed, |identity| {
+                Ok(identity.renew(&place.workspace, BusRole::Node, node.as_str())?)
+            });
+            if made.is_err() {
+                // Nothing is in it.
+                let _ = std::fs::remove_file(&creds);
+            }
+            file.write_all(made?.text.expose().as_bytes()).context("write the credentials")?;
+            print(&format!(
+                "new credentials of node {node} are in {}; put them in the place of its node.creds and start it again",
+                creds.display()
+            ))
         }
         Command::Revoke(Revoke { place, server, node }) => {
             let mut identity = Identity::open(&place.dir)?;
@@ -79,9 +109,12 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
                 "no node {node} is enrolled in workspace {}",
                 place.workspace
             );
-            let update = identity.revoke(&place.workspace, node.as_str())?;
-            servers::tell(&identity, &server, &[update])
-                .with_context(|| format!("node {node} is revoked, but the servers do not know it"))?;
+            let deed = Deed::new(&place.workspace, "revokeNode", deeds::somebody()).on(&node);
+            deeds::done(&mut identity, deed, |identity| {
+                let update = identity.revoke(&place.workspace, node.as_str())?;
+                servers::tell(identity, &server, &[update])
+                    .with_context(|| format!("node {node} is revoked, but the servers do not know it"))
+            })?;
             print(&format!("node {node} is revoked, and cut off"))
         }
     }

@@ -152,11 +152,65 @@ async fn a_node_is_let_in_and_shut_out_by_hand() {
     for wrong in [["node", "revoke", "n9", "--dir", dir], ["node", "revoke", "reader", "--dir", dir]] {
         assert!(!run(&wrong).status.success());
     }
+    // All of it waits to be in the audit log.
+    let mut deeds: Vec<_> = deeds(dir).into_iter().map(|deed| (text(&deed, "action"), text(&deed, "result"))).collect();
+    deeds.sort();
+    let deed = |action: &str, result: &str| (action.to_owned(), result.to_owned());
+    assert_eq!(deeds, [deed("enrolNode", "failed"), deed("enrolNode", "ok"), deed("revokeNode", "ok")]);
+
     // A workspace made while the server runs, told by hand.
     assert!(run(&["identity", "add-workspace", "--dir", dir, "--workspace", "second"]).status.success());
     let second = std::path::Path::new(dir).join("creds/second/hub.creds");
     assert!(run(&["identity", "push", "--dir", dir, "--url", &url]).status.success());
     assert!(Bus::connect(&url, &second, "hub").await.is_ok());
+}
+
+/// What was written down at an identity, in no order.
+fn deeds(dir: &str) -> Vec<Value> {
+    let files = fs::read_dir(Path::new(dir).join("deeds")).unwrap().flatten().map(|entry| entry.path());
+    let deeds = files.filter(|path| path.extension().is_some_and(|e| e == "json"));
+    deeds.map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).collect()
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_signing_key_is_changed_by_hand_and_withdrawn_when_everybody_has_something_newer() {
+    let mut server = NatsServer::start().unwrap();
+    let (dir, url) = (server.identity().identity().dir().to_owned(), server.url());
+    let (dir, old, new) = (dir.to_str().unwrap(), dir.join("old.creds"), dir.join("new.creds"));
+    let say = |arguments: &[&str]| {
+        let output = run(&[arguments, &["--dir", dir]].concat());
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let done = |arguments: &[&str]| {
+        let (is_done, text) = say(arguments);
+        assert!(is_done, "{text}");
+        text
+    };
+    done(&["node", "enroll", "n9", "--url", &url, "--creds", old.to_str().unwrap()]);
+    let told = done(&["identity", "rotate-signing-key", "--role", "node", "--url", &url]);
+    let keys = done(&["identity", "signing-keys"]);
+    let replaced = keys.lines().find(|line| line.contains("replaced")).unwrap();
+    let key = replaced.split(' ').next().unwrap();
+    assert!(replaced.ends_with("n9") && told.contains(key), "{keys}\n{told}");
+    assert!(Bus::connect(&url, &old, "n9").await.is_ok(), "the overlap");
+    let (is_done, refused) = say(&["identity", "withdraw-signing-key", key, "--url", &url]);
+    assert!(!is_done && refused.contains("n9") && refused.contains("mosaic node renew"), "{refused}");
+    done(&["node", "renew", "n9", "--creds", new.to_str().unwrap()]);
+    assert!(Bus::connect(&url, &new, "n9").await.is_ok());
+    done(&["identity", "withdraw-signing-key", key, "--url", &url]);
+    assert!(Bus::connect(&url, &old, "n9").await.is_err(), "withdrawn");
+    assert!(Bus::connect(&url, &new, "n9").await.is_ok());
+    let results = deeds(dir).into_iter().map(|deed| format!("{} {}", text(&deed, "action"), text(&deed, "result")));
+    let results: std::collections::BTreeSet<_> = results.collect();
+    let wanted =
+        ["enrolNode ok", "renewNode ok", "rotateSigningKey ok", "withdrawSigningKey failed", "withdrawSigningKey ok"];
+    assert_eq!(results.iter().map(String::as_str).collect::<Vec<_>>(), wanted);
+    let all: String = deeds(dir).iter().map(Value::to_string).collect();
+    assert!(!all.contains("SEED") && !all.contains("SU"), "no secret: {all}");
 }
 
 fn message(session: &str, seq: u64, content: &str) -> Message {

@@ -80,6 +80,8 @@ pub struct NatsServer {
     host: String,
     port: u16,
     tls: Option<TlsFiles>,
+    /// How much JetStream may promise, in the server's words.
+    room: Option<String>,
     /// Declared before the folders: its files are in there.
     identity: TestIdentity,
     dir: KeptOnFailure,
@@ -124,7 +126,7 @@ impl NatsServer {
     fn begin(identity: TestIdentity, tls: Option<TlsFiles>, host: &str) -> anyhow::Result<Self> {
         let dir = KeptOnFailure::new()?;
         let host = host.to_owned();
-        let mut server = Self { process: None, binary: find_nats_server()?, host, port: 0, tls, identity, dir };
+        let mut server = Self { process: None, binary: find_nats_server()?, host, port: 0, tls, room: None, identity, dir };
         server.run()?;
         Ok(server)
     }
@@ -142,6 +144,10 @@ impl NatsServer {
             log_file: None,
             tls: self.tls.as_ref(),
         })?;
+        let config = match &self.room {
+            Some(room) => config.replace("sync_interval:", &format!("max_file_store: {room}, sync_interval:")),
+            None => config,
+        };
         let config_path = dir.join("nats.conf");
         std::fs::write(&config_path, config).context("write the configuration")?;
         let mut process = Process::spawn("nats-server", Command::new(&self.binary).arg("-c").arg(&config_path), &log)?;
@@ -180,6 +186,11 @@ impl NatsServer {
     /// Where it keeps its streams.
     pub fn store_dir(&self) -> PathBuf {
         self.dir.path().join("js")
+    }
+
+    /// From the next start on JetStream promises no more than this, such as `600MB`; as much as its disk has for `None`.
+    pub fn set_room(&mut self, room: Option<&str>) {
+        self.room = room.map(str::to_owned);
     }
 
     /// Its accounts and credentials.
