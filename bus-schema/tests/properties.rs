@@ -159,3 +159,27 @@ fn what_is_too_large_is_refused_both_ways() {
         Err(DecodeError::TooLarge { .. })
     ));
 }
+
+/// Beyond 2^53 the canonical form writes another number than was read: such a row would be another one in its export.
+#[test]
+fn a_row_with_a_number_that_no_double_holds_is_none() {
+    let row = |n: u64| {
+        format!(
+            r#"{{"n":{n},"workspace":"w","timestamp":"2026-11-22T20:05:00.123Z","actionId":"a","phase":"outcome","action":"kill","user":{{"name":"Ada"}},"result":"ok"}}"#
+        )
+    };
+    let (last, beyond) = (1 << 53, (1 << 53) + 1);
+    let mut verifier = Verifier::new(|_| SignatureCheck::Bad);
+    let entry = AuditEntry::from_json(&row(last)).unwrap();
+    let AuditEntry::Row(line) = &entry else { unreachable!() };
+    assert_eq!(AuditEntry::from_json(&line.text).unwrap(), entry, "its export is the same row");
+    verifier.push(entry);
+    assert_eq!(verifier.finish().last, last);
+    for n in [beyond, u64::MAX] {
+        assert!(AuditEntry::from_json(&row(n)).is_err(), "{n}");
+        let checkpoint = format!(
+            r#"{{"checkpoint":{n},"workspace":"w","hash":"00","timestamp":"2026-11-22T20:05:00.123Z","key":"V"}}"#
+        );
+        assert!(AuditEntry::from_json(&checkpoint).is_err(), "{n}");
+    }
+}

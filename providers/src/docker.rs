@@ -26,6 +26,7 @@ mod ending;
 mod engine;
 mod feed;
 mod files;
+pub(crate) mod fuzzing;
 mod handover;
 mod journal;
 mod keeper;

@@ -9,6 +9,8 @@ pub mod clock;
 pub mod conformance;
 pub mod docker;
 pub mod echo;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod openclaw;
 pub mod process;
 mod profile;

@@ -29,6 +29,7 @@
 
 mod acts;
 mod core;
+pub(crate) mod fuzzing;
 mod gateway;
 mod held;
 mod key;

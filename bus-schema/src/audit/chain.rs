@@ -178,11 +178,18 @@ impl AuditEntry {
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
         let wrong = |e: serde_json::Error| DecodeError::Read(e.to_string());
+        // Beyond it the canonical form writes another number than the one that was read.
+        let exact = |number: u64| match number {
+            0..=EXACT_MAX => Ok(()),
+            _ => Err(DecodeError::Read(format!("no row has the number {number}"))),
+        };
         if value.get("checkpoint").is_some() {
             let checkpoint = Checkpoint::deserialize(&value).map_err(wrong)?;
+            exact(checkpoint.checkpoint)?;
             return Ok(Self::Checkpoint(Box::new(CheckpointLine::of(&value, checkpoint))));
         }
         let row = AuditRow::deserialize(&value).map_err(wrong)?;
+        exact(row.n)?;
         let line = AuditLine { row, text: canonical(&value), hash: AuditHash::of_row(&value) };
         Ok(Self::Row(Box::new(line)))
     }

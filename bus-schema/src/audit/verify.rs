@@ -273,7 +273,7 @@ impl<'a> Verifier<'a> {
         let mut gaps = vec![];
         for n in self.known.keys() {
             gaps.extend(missing(expected, *n));
-            expected = n + 1;
+            expected = n.saturating_add(1);
         }
         gaps.into_iter().for_each(|gap| self.fault(gap));
         for line in std::mem::take(&mut self.checkpoints) {

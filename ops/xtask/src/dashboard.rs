@@ -80,7 +80,8 @@ impl Dashboard {
         run::run(&mut npm)
     }
 
-    fn npm(&self) -> anyhow::Result<Command> {
+    /// Npm in its folder, by the node that is ours.
+    pub fn npm(&self) -> anyhow::Result<Command> {
         let bin = self.node.parent().unwrap_or(Path::new("/")).to_owned();
         let mut npm = Command::new(bin.join("npm"));
         // Scripts start `node` and `npm` by their names.

@@ -5,6 +5,7 @@
 //! | `cargo xtask up` | builds and runs everything on this machine, with one live session to look at |
 //! | `cargo xtask test` | all tests against the real components; `--fast` leaves out the browser |
 //! | `cargo xtask bench` | how fast and how light it is, each figure beside its baseline |
+//! | `cargo xtask fuzz` | bytes of others, guided by coverage, at everything that reads them |
 //! | `cargo xtask codegen` | makes what is generated and committed: the page's types, the page of subjects |
 //! | `cargo xtask tidy` | the rules of the house that a compiler does not check |
 //! | `cargo xtask tools` | fetches the programs that the others need into a cache folder |
@@ -16,8 +17,10 @@
 //! 4. Cargo is always asked for the whole workspace, so that features never change between two commands (a different
 //!    set would rebuild the database).
 
+mod advisories;
 mod bench;
 mod dashboard;
+mod fuzz;
 mod project;
 mod run;
 mod say;
@@ -44,14 +47,20 @@ cargo xtask COMMAND
             --stop-sessions=false leaves the agents running at the end, for the next start
             --json                one line of JSON on stdout when ready
   test    everything that must hold, against the real components
-            --fast                without the browser, Docker and OpenClaw
+            --fast                without the browser, Docker, OpenClaw and the fuzzers
   bench   how fast and how light it is, with the baselines of the same run
+  fuzz    [TARGET…] looks for inputs that break a promise
+            --seconds N           how long at each target            (60)
+            --whole               with the crates of others instrumented too; builds them all
   codegen makes what is generated and committed
   tidy    the rules of the house that a compiler does not check
   tools   fetches the programs that up and test need
 ";
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::compile() {
+        return code;
+    }
     let mut arguments = std::env::args().skip(1);
     let command = arguments.next().unwrap_or_default();
     let arguments: Vec<String> = arguments.collect();
@@ -59,6 +68,7 @@ fn main() -> ExitCode {
         "up" => up::run(&arguments),
         "test" => test::run(&arguments),
         "bench" => bench::run(&arguments),
+        "fuzz" => fuzz::run(&arguments),
         "codegen" => test::codegen(&arguments),
         "tidy" => tidy::run(&arguments),
         "tools" => tools::run(&arguments),

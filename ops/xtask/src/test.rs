@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use crate::dashboard::Dashboard;
-use crate::{project, run, say, tidy, tools};
+use crate::{advisories, fuzz, project, run, say, tidy, tools};
 
 /// `cargo xtask codegen`: makes what is generated and committed.
 pub(crate) fn codegen(arguments: &[String]) -> anyhow::Result<()> {
@@ -52,10 +52,12 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         // The database names its licence in a file only; deny.toml lists its crates.
         run::run(deny.args(["--allow", "no-license-field", "licenses", "bans", "sources"]))
     })?;
+    step("known against our crates", || advisories::crates(&programs.deny))?;
     match &page {
         None => say::warn("no dashboard in this tree: its checks are left out"),
         Some(page) => {
             step("page: packages", || page.install())?;
+            step("page: known against its packages", || advisories::page(page))?;
             step("page: types and lints", || page.script("check"))?;
             step("page: unit tests", || page.script("test"))?;
             step("page: build", || page.build())?;
@@ -82,6 +84,9 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         nextest.env("PATH", std::env::join_paths(std::iter::once(node).chain(std::env::split_paths(&path)))?);
         run::run(nextest.env("NATS_SERVER", &programs.nats))
     })?;
+    if !fast {
+        step("fuzzers, a moment each", fuzz::short)?;
+    }
     step("examples in the documentation", || {
         run::run(cargo().args(["test", "--workspace", "--doc"]).env("NATS_SERVER", &programs.nats))
     })?;
@@ -89,7 +94,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         (Some(page), Some(chromium)) => {
             step("page: in a real browser, on the whole stack", || browser(&own, page, chromium))?
         }
-        _ if fast => say::warn("--fast: browser, Docker and OpenClaw were left out"),
+        _ if fast => say::warn("--fast: browser, Docker, OpenClaw and fuzzers were left out"),
         _ => {}
     }
     say::good(&format!("all of it, in {}", spoken(begun.elapsed())));
@@ -109,6 +114,7 @@ impl Programs {
         project::on_path("python3").context("python3 is missing: apt-get install python3 python3-venv")?;
         if !fast {
             tools::container_engine()?;
+            fuzz::compiler()?;
         }
         let needs_browser = !fast && project::dashboard().is_some();
         Ok(Self {

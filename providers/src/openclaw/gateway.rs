@@ -252,6 +252,11 @@ impl Gateway {
     }
 }
 
+/// What an event leads to, but for looking at sessions. For fuzzing.
+pub(super) fn take_event(gateway: &Gateway, core: &Core, event: &link::Event) {
+    let _ = events::take(gateway, core, event);
+}
+
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

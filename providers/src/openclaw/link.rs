@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::handshake::{Endpoint, Hello, SCOPES, open};
+pub(super) use self::handshake::{Endpoint, Hello, SCOPES, open, read_hello};
 
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -269,7 +269,7 @@ impl Pump {
             }
             Some("event") => {
                 if let Some(seq) = frame.get("seq").and_then(Value::as_u64) {
-                    if self.seq.is_some_and(|before| seq != before + 1) {
+                    if self.seq.is_some_and(|before| !follows(before, seq)) {
                         self.lost.tell();
                     }
                     self.seq = Some(seq);
@@ -285,8 +285,13 @@ impl Pump {
     }
 }
 
+/// Whether an event with this number comes directly behind one with that. The numbers are the gateway's own word.
+pub(super) fn follows(before: u64, seq: u64) -> bool {
+    before.checked_add(1) == Some(seq)
+}
+
 /// The answer in a `res` frame.
-fn answer(mut frame: Value) -> Result<Value, LinkError> {
+pub(super) fn answer(mut frame: Value) -> Result<Value, LinkError> {
     if frame.get("ok").and_then(Value::as_bool) == Some(true) {
         return Ok(frame.get_mut("payload").map(Value::take).unwrap_or_default());
     }

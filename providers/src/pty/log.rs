@@ -80,7 +80,7 @@ impl Kind {
         }
     }
 
-    fn of(byte: u8) -> Self {
+    pub fn of(byte: u8) -> Self {
         match byte {
             b'o' => Kind::Output,
             b'e' => Kind::Errors,

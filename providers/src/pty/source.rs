@@ -129,6 +129,14 @@ impl Sources {
     }
 }
 
+/// What a file with these lines says, read from its beginning. For fuzzing.
+pub(crate) fn read_back(is_codex: bool, lines: &[u8]) -> Vec<Report> {
+    let program = if is_codex { Program::Codex } else { Program::Claude };
+    let Some(mut tail) = Tail::open(PathBuf::from("/dev/null"), None) else { return vec![] };
+    let lines = lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    lines.flat_map(|line| tail.take(&line, program)).collect()
+}
+
 /// When a line was written, by itself.
 fn time(line: &Value) -> Option<Timestamp> {
     line.get("timestamp")?.as_str()?.parse().ok()

@@ -1,5 +1,6 @@
 //! Talking to the hub: a few lines of HTTP, since one local server is asked a few questions.
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -17,6 +18,8 @@ const WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Hub {
     url: String,
     cookie: Option<String>,
+    /// True once it was told why it cannot become ready.
+    told: Cell<bool>,
 }
 
 struct Reply {
@@ -27,12 +30,21 @@ struct Reply {
 
 impl Hub {
     pub fn new(url: &str) -> Self {
-        Self { url: url.trim_end_matches('/').into(), cookie: None }
+        Self { url: url.trim_end_matches('/').into(), cookie: None, told: Cell::new(false) }
     }
 
     /// `Some` once it says that it is ready.
     pub fn is_ready(&self) -> Option<()> {
         let reply = self.ask("GET", "/readyz", None).ok()?;
+        if reply.status != 200 {
+            let waits = reply.body.pointer("/waiting/0").and_then(Value::as_str);
+            // Waiting does not help against that one: told at once, and once.
+            if let Some(why) = waits.filter(|why| why.contains("has no room"))
+                && !self.told.replace(true)
+            {
+                say::error(why);
+            }
+        }
         (reply.status == 200).then_some(())
     }
 

@@ -286,7 +286,7 @@ async fn introduce(
     }
 }
 
-fn read_hello(endpoint: &Endpoint, hello: &Value) -> Result<Hello, LinkError> {
+pub(in crate::openclaw) fn read_hello(endpoint: &Endpoint, hello: &Value) -> Result<Hello, LinkError> {
     let protocol = hello.get("protocol").and_then(Value::as_u64);
     let protocol = protocol.ok_or_else(|| endpoint.not_a_gateway("its welcome names no protocol"))?;
     if !(3..=4).contains(&protocol) {
@@ -303,7 +303,7 @@ fn read_hello(endpoint: &Endpoint, hello: &Value) -> Result<Hello, LinkError> {
     let version = hello.pointer("/server/version").and_then(Value::as_str).unwrap_or("unknown").to_owned();
     let tick = tick.filter(|ms| TICK.contains(ms)).map_or(DEFAULT_TICK, Duration::from_millis);
     let uptime = hello.pointer("/snapshot/uptimeMs").and_then(Value::as_i64);
-    let began_at = uptime.map(|ms| clock::now().plus_millis(-ms));
+    let began_at = uptime.map(|ms| clock::now().plus_millis(ms.saturating_neg()));
     Ok(Hello { protocol, version, scopes, tick, began_at })
 }
 
