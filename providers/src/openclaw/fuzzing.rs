@@ -43,8 +43,8 @@ pub fn gateway(data: &[u8]) {
         is_active: true,
     };
     let Some(dir) = Scratch::new() else { return };
-    let Ok(core) = Core::open(&dir.0) else { return };
-    let gateway = Gateway::new(connection, CancellationToken::new());
+    let Ok(core) = Core::open(&dir.0, None) else { return };
+    let gateway = Gateway::new(connection.into(), CancellationToken::new());
     for line in &lines {
         let name = line.get("event").and_then(Value::as_str).unwrap_or_default().to_owned();
         super::gateway::take_event(&gateway, &core, &Event { name, payload: line["payload"].clone() });
