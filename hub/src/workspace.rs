@@ -223,12 +223,8 @@ impl Workspace {
             let refusals = Arc::clone(&refusals);
             async move { refusals.run(&stop).await }
         });
-        let deeds = Deeds::new(
-            app.bus.clone(),
-            Arc::clone(&app.audit),
-            Arc::clone(&app.metrics),
-            app.enrolment.identity_dir(),
-        );
+        let deeds =
+            Deeds::new(app.bus.clone(), Arc::clone(&app.audit), Arc::clone(&app.metrics), app.enrolment.identity_dir());
         starter.start("deeds", move |stop| {
             let deeds = Arc::clone(&deeds);
             async move { deeds.run(&stop).await }

@@ -126,7 +126,8 @@ impl NatsServer {
     fn begin(identity: TestIdentity, tls: Option<TlsFiles>, host: &str) -> anyhow::Result<Self> {
         let dir = KeptOnFailure::new()?;
         let host = host.to_owned();
-        let mut server = Self { process: None, binary: find_nats_server()?, host, port: 0, tls, room: None, identity, dir };
+        let mut server =
+            Self { process: None, binary: find_nats_server()?, host, port: 0, tls, room: None, identity, dir };
         server.run()?;
         Ok(server)
     }
