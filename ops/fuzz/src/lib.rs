@@ -7,8 +7,8 @@
 //! | the runtimes | [`providers::fuzzing`]: terminals, lines, reports, hooks, transcripts, ACP, Docker, OpenClaw |
 //! | the tools and the hub | [`tools`]: `mosaic decode` and `tail`, cursors of live streams, identity files |
 //!
-//! `cargo xtask fuzz` builds the binary of this crate with coverage and runs it; `cargo xtask test` runs each target for
-//! a moment. Without the fuzzer, the tests of this crate run every seed and every finding.
+//! `cargo xtask fuzz` builds the binary of this crate with coverage and runs it. Without the fuzzer, the tests of
+//! this crate, which `cargo xtask test` runs, try every seed and every finding, and what a few dice make of them.
 //!
 //! Laws:
 //! 1. A target takes any bytes whatsoever, depends on nothing else, and panics only where a promise is broken.
@@ -40,14 +40,14 @@ pub struct Target {
     pub name: &'static str,
     /// Checks what must hold of any bytes.
     pub check: fn(&[u8]),
-    /// How often the short run of `cargo xtask test` tries: some two seconds.
+    /// How many tries are some seconds of the fuzzer; the ordinary tests make a hundredth of them.
     pub runs: u32,
     /// Longest input that is worth a try.
     pub max_bytes: u32,
 }
 
 /// All targets.
-pub const TARGETS: &[Target] = &[
+pub static TARGETS: &[Target] = &[
     target("payload", bus::payload, 60_000, 4096),
     target("subject", bus::subject, 300_000, 512),
     target("command", bus::command, 3_000, 2048),

@@ -23,6 +23,54 @@ fn every_seed_and_every_finding_holds() {
 }
 
 #[test]
+fn seeds_that_are_changed_at_random_hold() {
+    for target in TARGETS {
+        let seeds = target.seeds();
+        let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..(target.runs / 100).max(30) {
+            let mut bytes = seeds[dice.below(seeds.len())].clone();
+            for _ in 0..=dice.below(4) {
+                change(&mut bytes, &seeds[dice.below(seeds.len())], &mut dice);
+            }
+            bytes.truncate(target.max_bytes as usize);
+            (target.check)(&bytes);
+        }
+    }
+}
+
+/// Changes one place: a byte, what stands between two places, or something of another seed put in.
+fn change(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
+    let at = dice.below(bytes.len() + 1);
+    let end = at + dice.below((bytes.len() - at).min(16) + 1);
+    let from = dice.below(other.len() + 1);
+    let to = from + dice.below(other.len() - from + 1);
+    match dice.below(5) {
+        0 => drop(bytes.drain(at..end)),
+        1 => drop(bytes.splice(at..end, other[from..to].iter().copied())),
+        2 => bytes.extend_from_within(at..end),
+        3 => bytes.insert(at, b"\0\"\\\n{}[]09-.\x1b\x7f\xff"[dice.below(15)]),
+        _ => {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1 << dice.below(8);
+            }
+        }
+    }
+}
+
+/// Always the same dice.
+struct Dice(u64);
+
+impl Dice {
+    /// At most `end - 1`.
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 16).unwrap() % end
+    }
+}
+
+#[test]
 fn targets_have_names_of_their_own() {
     for target in TARGETS {
         assert!(std::ptr::eq(Target::named(target.name).unwrap(), target), "{}", target.name);

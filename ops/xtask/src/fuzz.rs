@@ -1,8 +1,8 @@
 //! `cargo xtask fuzz`: libFuzzer on the targets of `ops/fuzz`, guided by coverage, with the compiler that builds all
 //! else.
 //!
-//! Our own crates are instrumented, and those of others are the ones that are built already: so a short run costs a
-//! minute of building and not an hour. With `--whole` all of them are, in a folder of their own.
+//! Our own crates are instrumented, and those of others are the ones that are built already: so a first run costs
+//! minutes of building and not an hour. With `--whole` all of them are, in a folder of their own.
 //!
 //! What is found is put into `ops/fuzz/findings/TARGET/`: mended, it is committed with the cure, and runs for ever.
 
@@ -36,16 +36,7 @@ const MOST_MB: u64 = 1024;
 /// One target, as the list of `ops/fuzz` has it.
 struct Target {
     name: String,
-    runs: u64,
     max_bytes: u64,
-}
-
-/// How long a run goes.
-enum Length {
-    /// So many tries from the seeds alone, with always the same dice.
-    Runs,
-    /// So many seconds, with what earlier runs came upon.
-    Seconds(u64),
 }
 
 /// The compiler with instrumentation, where cargo asks for that: `xtask RUSTC ARGUMENTS…`.
@@ -84,7 +75,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let chosen = all.iter().filter(|target| names.is_empty() || names.contains(&target.name));
     let mut found = vec![];
     for target in chosen {
-        match fuzzer.run(target, &Length::Seconds(seconds)) {
+        match fuzzer.run(target, seconds) {
             Ok(line) => say::good(&line),
             Err(error) => {
                 run::check()?;
@@ -97,23 +88,11 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A short run of each target, the same each time: part of `cargo xtask test`.
-pub(crate) fn short() -> anyhow::Result<()> {
-    let fuzzer = Fuzzer::build(false)?;
-    let begun = Instant::now();
-    let targets = fuzzer.targets()?;
-    for target in &targets {
-        fuzzer.run(target, &Length::Runs)?;
-    }
-    say::line(&format!("  {} targets, {} s", targets.len(), begun.elapsed().as_secs()));
-    Ok(())
-}
-
 /// Fails with what to install where there is no compiler for libFuzzer itself.
-pub(crate) fn compiler() -> anyhow::Result<()> {
+fn compiler() -> anyhow::Result<()> {
     let given = std::env::var_os("CXX").is_some_and(|cxx| !cxx.is_empty());
     let found = given || ["c++", "g++", "clang++"].iter().any(|name| project::on_path(name).is_some());
-    anyhow::ensure!(found, "no C++ compiler for the fuzzer: apt-get install g++ (or leave it out: --fast)");
+    anyhow::ensure!(found, "no C++ compiler for the fuzzer: apt-get install g++");
     Ok(())
 }
 
@@ -136,21 +115,17 @@ impl Fuzzer {
         let text = run::output(Command::new(&self.program).env("MOSAIC_FUZZ_TARGET", "list"))?;
         let target = |line: &str| {
             let mut words = line.split(' ');
-            let mut number = || words.next().and_then(|word| word.parse().ok());
-            let (runs, max_bytes) = (number()?, number()?);
-            Some(Target { name: words.next()?.to_owned(), runs, max_bytes })
+            let max_bytes = words.next()?.parse().ok()?;
+            Some(Target { name: words.next()?.to_owned(), max_bytes })
         };
         text.lines().map(|line| target(line).with_context(|| format!("not a target: {line}"))).collect()
     }
 
     /// Runs a target; in one line, how far it came.
-    fn run(&self, target: &Target, length: &Length) -> anyhow::Result<String> {
+    fn run(&self, target: &Target, seconds: u64) -> anyhow::Result<String> {
         let name = target.name.as_str();
         let findings = project::root().join("ops/fuzz/findings").join(name);
-        let corpus = self.dir.join(if matches!(length, Length::Runs) { "seeds" } else { "corpus" }).join(name);
-        if matches!(length, Length::Runs) && corpus.exists() {
-            std::fs::remove_dir_all(&corpus).with_context(|| format!("remove {}", corpus.display()))?;
-        }
+        let corpus = self.dir.join("corpus").join(name);
         let log = self.dir.join("logs").join(format!("{name}.log"));
         for dir in [&corpus, &self.dir.join("logs"), &findings] {
             std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
@@ -162,10 +137,7 @@ impl Fuzzer {
         fuzz.arg(format!("-max_len={}", target.max_bytes));
         fuzz.args([format!("-timeout={SLOW_SECONDS}"), format!("-rss_limit_mb={MOST_MB}")]);
         fuzz.args(["-print_final_stats=1", "-verbosity=1"]);
-        match length {
-            Length::Runs => fuzz.args(["-seed=1".to_owned(), format!("-runs={}", target.runs)]),
-            Length::Seconds(seconds) => fuzz.arg(format!("-max_total_time={seconds}")),
-        };
+        fuzz.arg(format!("-max_total_time={seconds}"));
         let file = std::fs::File::create(&log).with_context(|| format!("make {}", log.display()))?;
         let ended = run::status(fuzz.stderr(file));
         // Where nothing was found the folder stays empty, and goes.

@@ -47,7 +47,7 @@ cargo xtask COMMAND
             --stop-sessions=false leaves the agents running at the end, for the next start
             --json                one line of JSON on stdout when ready
   test    everything that must hold, against the real components
-            --fast                without the browser, Docker, OpenClaw and the fuzzers
+            --fast                without the browser, Docker and OpenClaw
   bench   how fast and how light it is, with the baselines of the same run
   fuzz    [TARGET…] looks for inputs that break a promise
             --seconds N           how long at each target            (60)

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use crate::dashboard::Dashboard;
-use crate::{advisories, fuzz, project, run, say, tidy, tools};
+use crate::{advisories, project, run, say, tidy, tools};
 
 /// `cargo xtask codegen`: makes what is generated and committed.
 pub(crate) fn codegen(arguments: &[String]) -> anyhow::Result<()> {
@@ -84,9 +84,6 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         nextest.env("PATH", std::env::join_paths(std::iter::once(node).chain(std::env::split_paths(&path)))?);
         run::run(nextest.env("NATS_SERVER", &programs.nats))
     })?;
-    if !fast {
-        step("fuzzers, a moment each", fuzz::short)?;
-    }
     step("examples in the documentation", || {
         run::run(cargo().args(["test", "--workspace", "--doc"]).env("NATS_SERVER", &programs.nats))
     })?;
@@ -94,7 +91,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         (Some(page), Some(chromium)) => {
             step("page: in a real browser, on the whole stack", || browser(&own, page, chromium))?
         }
-        _ if fast => say::warn("--fast: browser, Docker, OpenClaw and fuzzers were left out"),
+        _ if fast => say::warn("--fast: browser, Docker and OpenClaw were left out"),
         _ => {}
     }
     say::good(&format!("all of it, in {}", spoken(begun.elapsed())));
@@ -114,7 +111,6 @@ impl Programs {
         project::on_path("python3").context("python3 is missing: apt-get install python3 python3-venv")?;
         if !fast {
             tools::container_engine()?;
-            fuzz::compiler()?;
         }
         let needs_browser = !fast && project::dashboard().is_some();
         Ok(Self {
