@@ -420,7 +420,7 @@ async fn who_is_away_is_told_at_once() {
     wait_until("the bus is away", WAIT, async || {
         let (status, body) =
             operator.post(&format!("/api/mission-control/sessions/{S1}/kill"), json!({})).await.unwrap();
-        if status == 503 && body["error"]["code"] == "auditAway" { Ok(()) } else { Err(body) }
+        if status == 503 && body["error"]["code"] == "busAway" { Ok(()) } else { Err(body) }
     })
     .await
     .unwrap();
