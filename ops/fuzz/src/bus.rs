@@ -179,7 +179,7 @@ pub fn audit(data: &[u8]) {
         }
     }
     let known = other.known().clone();
-    verifier.compare("another copy", &known, data.len() % 2 == 0);
+    verifier.compare("another copy", &known, data.len().is_multiple_of(2));
     let report = verifier.finish();
     let _ = other.finish();
     assert_eq!(report.rows, rows, "every row is counted");

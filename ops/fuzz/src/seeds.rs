@@ -122,7 +122,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
                 ca: Some("-----BEGIN CERTIFICATE-----".into()),
             };
             let text = token.to_text().map(|text| text.expose().as_bytes().to_vec());
-            text.into_iter().chain(bus_schema::encode(&token).into_iter()).collect()
+            text.into_iter().chain(bus_schema::encode(&token)).collect()
         }
         "outbox" => {
             let mut segment = vec![];

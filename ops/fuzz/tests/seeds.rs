@@ -1,5 +1,7 @@
 //! Every seed and every finding of every target, without the fuzzer.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use fuzz::{TARGETS, Target};
 
 #[test]

@@ -12,10 +12,10 @@ use super::rows;
 /// A gateway's address, its welcome, its frames and its rows: one JSON value a line. Whatever it says, every session
 /// that it leads to is one that can be told, and is the same when its record is read again.
 pub fn gateway(data: &[u8]) {
-    if let Ok(text) = std::str::from_utf8(data) {
-        if let Ok(endpoint) = Endpoint::parse(text) {
-            assert!(Endpoint::parse(&endpoint.http()).is_ok(), "an address that was read can be read again");
-        }
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(endpoint) = Endpoint::parse(text)
+    {
+        assert!(Endpoint::parse(&endpoint.http()).is_ok(), "an address that was read can be read again");
     }
     let lines = data.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
     let lines: Vec<Value> = lines.take(64).collect();
