@@ -189,8 +189,8 @@ async fn cli_opencode_tells_a_turn_by_its_api_and_shows_it_at_its_terminal() {
 #[tokio::test]
 async fn cli_opencode_is_spoken_to_in_the_middle_of_a_turn_and_what_became_of_it_is_what_the_model_got() {
     let mut it = OpenCode::start("allow").await;
-    it.say("m1", "RUN: sleep 4 ;; SAY: never said").await;
-    it.says("sleep 4").await;
+    it.say("m1", "RUN: sleep 8 ;; SAY: never said").await;
+    it.says("sleep 8").await;
     let steered = it.say("m2", "SAY: steered").await;
     it.says("steered").await;
     assert_eq!(it.taken(&steered).await, Some(InjectMode::Steer), "within the turn, behind the tool");

@@ -207,7 +207,10 @@ impl Api {
     fn advance(&mut self, now: Instant, frozen: bool, is_drawn: bool) -> Vec<(MessageId, InjectOutcome)> {
         let mut told = vec![];
         let is_there = match self.standing {
-            Standing::There { since } => is_drawn || now >= since + DRAWN_WITHIN,
+            // Only the first message has to wait for that: a program at work is never still.
+            Standing::There { since } => {
+                is_drawn || self.conversation.current().is_some() || now >= since + DRAWN_WITHIN
+            }
             Standing::Expected { .. } | Standing::Absent => false,
         };
         let is_asking = self.jobs.iter().any(|job| job.stage == Stage::Asking);
