@@ -100,9 +100,12 @@ async fn theirs(first: &App, head: &Head) -> Result<Option<Vec<WorkspaceId>>, Ap
 
 /// The workspace of somebody who has only one here, or whose request is the same in all of them.
 async fn only_one(first: &App, head: &Head) -> Result<Option<WorkspaceId>, ApiError> {
+    // Health and the page are nobody's.
+    if !is_api(&head.path) {
+        return Ok(None);
+    }
     let Some(mut theirs) = theirs(first, head).await? else { return Ok(None) };
-    let of_person = head.path.starts_with("/api/auth/") || !is_api(&head.path);
-    if theirs.len() > 1 && !of_person {
+    if theirs.len() > 1 && !head.path.starts_with("/api/auth/") {
         let names: Vec<_> = theirs.iter().map(WorkspaceId::as_str).collect();
         let text =
             format!("you belong to several workspaces; name one in the header X-Workspace: {}", names.join(", "));
