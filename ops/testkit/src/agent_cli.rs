@@ -60,7 +60,7 @@ pub fn codex_home(home: &Path, model: &str, policy: &str, sandbox: &str) -> anyh
     );
     std::fs::write(home.join("config.toml"), config)?;
     let env = [("CODEX_HOME", text(home)?), ("FAKE_API_KEY", "x".into())];
-    Ok(AgentHome { work, env: owned(env) })
+    Ok(AgentHome { work, env: owned(home, env)? })
 }
 
 /// A home for Claude Code, with the tools that it may use without asking (such as `Bash`), and the URL of the model.
@@ -89,7 +89,7 @@ pub fn claude_home(home: &Path, model: &str, allowed: Option<&[&str]>) -> anyhow
         ("DISABLE_AUTOUPDATER", "1".into()),
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
     ];
-    Ok(AgentHome { work, env: owned(env) })
+    Ok(AgentHome { work, env: owned(home, env)? })
 }
 
 /// A home for OpenCode, with what it does about its shell tool (`allow`, `ask`), and the URL of the model.
@@ -117,7 +117,7 @@ pub fn opencode_home(home: &Path, model: &str, shell: &str) -> anyhow::Result<Ag
         ("OPENCODE_DISABLE_AUTOUPDATE", "1".into()),
         ("OPENCODE_DISABLE_MODELS_FETCH", "1".into()),
     ];
-    Ok(AgentHome { work, env: owned(env) })
+    Ok(AgentHome { work, env: owned(home, env)? })
 }
 
 fn work_in(home: &Path) -> anyhow::Result<PathBuf> {
@@ -131,6 +131,11 @@ fn text(path: &Path) -> anyhow::Result<String> {
     Ok(path.to_str().context("the home's path is not UTF-8")?.to_owned())
 }
 
-fn owned<const N: usize>(env: [(&str, String); N]) -> Vec<(String, String)> {
-    env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+/// With `HOME`, too: these CLIs run their commands in a login shell, or in what one left behind, and the profile of
+/// whoever runs the tests has no part in a test. (A shell killed in the middle of such a profile has left a lock behind
+/// for which every later one waited a minute.)
+fn owned<const N: usize>(home: &Path, env: [(&str, String); N]) -> anyhow::Result<Vec<(String, String)>> {
+    let mut env: Vec<_> = env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    env.push(("HOME".to_owned(), text(home)?));
+    Ok(env)
 }
