@@ -88,7 +88,7 @@ pub struct Profile {
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What kind of agent it is: `codex`, `claude`, …
+    /// What kind of agent it is: `codex`, `claude`, … Without one, the name of its program tells, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_type: Option<String>,
     /// How it is asked to end.

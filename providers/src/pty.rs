@@ -10,6 +10,7 @@ pub(crate) mod files;
 pub(crate) mod holder;
 pub(crate) mod hook;
 pub(crate) mod interpret;
+mod kind;
 pub(crate) mod launch;
 pub(crate) mod lines;
 pub(crate) mod link;

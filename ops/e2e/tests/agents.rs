@@ -6,10 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{FakeModel, Person, Stack, npm_with, proc, wait_until};
+use testkit::{FakeModel, Person, Stack, agent_cli, claude_home, codex_home, proc, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(90);
-const PACKAGES: [&str; 2] = ["@openai/codex@0.169.0", "@anthropic-ai/claude-code@2.1.330"];
 
 /// An agent CLI, set up to run without questions and without a network.
 #[derive(Clone, Copy)]
@@ -26,46 +25,25 @@ impl Cli {
         }
     }
 
-    /// Its profile; what it wants to find in its home is written there.
-    fn profile(self, bin: &Path, home: &Path, model: &str) -> String {
-        let work = home.join("work");
-        std::fs::create_dir_all(&work).unwrap();
-        std::fs::write(work.join("README.md"), "hello\n").unwrap();
-        let program = bin.join(self.name());
-        let (command, env) = match self {
-            Cli::Codex => {
-                let config = format!(
-                    "model = \"gpt-5.1-codex\"\nmodel_provider = \"fake\"\napproval_policy = \"never\"\n\
-                     sandbox_mode = \"danger-full-access\"\n\
-                     [model_providers.fake]\nname = \"fake\"\nbase_url = \"{model}/v1\"\nenv_key = \"FAKE_API_KEY\"\n\
-                     wire_api = \"responses\"\n[projects.{work:?}]\ntrust_level = \"trusted\"\n"
-                );
-                std::fs::write(home.join("config.toml"), config).unwrap();
-                // Its daemon would outlive the terminal.
-                (format!("[{program:?}, \"--no-daemon\"]"), format!("CODEX_HOME = {home:?}, FAKE_API_KEY = \"x\""))
-            }
-            Cli::Claude => {
-                let state = json!({
-                    "hasCompletedOnboarding": true, "theme": "dark",
-                    "customApiKeyResponses": {"approved": ["sk-fake"], "rejected": []},
-                    "projects": {work.to_str().unwrap(): {
-                        "hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true,
-                    }},
-                });
-                std::fs::write(home.join(".claude.json"), state.to_string()).unwrap();
-                (
-                    format!("[{program:?}, \"--permission-mode\", \"default\", \"--allowedTools\", \"Bash\"]"),
-                    format!(
-                        "CLAUDE_CONFIG_DIR = {home:?}, ANTHROPIC_BASE_URL = \"{model}\", ANTHROPIC_API_KEY = \"sk-fake\", \
-                         DISABLE_AUTOUPDATER = \"1\", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = \"1\""
-                    ),
-                )
-            }
-        };
+    /// Its profile, with a home of its own.
+    fn profile(self, home: &Path, model: &str) -> String {
         let name = self.name();
+        let program = agent_cli(name).unwrap();
+        let (command, set_up) = match self {
+            // Its daemon would outlive the terminal.
+            Cli::Codex => {
+                (format!("[{program:?}, \"--no-daemon\"]"), codex_home(home, model, "never", "danger-full-access"))
+            }
+            Cli::Claude => (
+                format!("[{program:?}, \"--permission-mode\", \"default\", \"--allowedTools\", \"Bash\"]"),
+                claude_home(home, model, None),
+            ),
+        };
+        let set_up = set_up.unwrap();
         format!(
-            "[[profile]]\nname = \"{name}\"\nagent_type = \"{name}\"\ncwd = {work:?}\ncommand = {command}\n\
-             env = {{ {env} }}\n"
+            "[[profile]]\nname = \"{name}\"\nagent_type = \"{name}\"\ncwd = {:?}\ncommand = {command}\nenv = {}\n",
+            set_up.work,
+            set_up.env_toml()
         )
     }
 }
@@ -80,10 +58,9 @@ struct Running {
 
 impl Running {
     async fn start(cli: Cli) -> Self {
-        let bin = npm_with("agents", &PACKAGES).unwrap().join("node_modules/.bin");
         let model = FakeModel::start_with(&["--delay", "5"]).unwrap();
         let home = tempfile::tempdir().unwrap();
-        let stack = Stack::start(&cli.profile(&bin, home.path(), &model.url()), &[], &[]).unwrap();
+        let stack = Stack::start(&cli.profile(home.path(), &model.url()), &[], &[]).unwrap();
         let operator = stack.person("operator").await.unwrap();
         let session = operator.spawn(stack.said("/node").unwrap(), cli.name()).await.unwrap();
         let running = Self { _stack: stack, model, operator, session, _home: home };

@@ -4,14 +4,14 @@
 //! Its tools have the same environment: they are the agent. Another user of the machine has neither.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 
 use serde_bytes::ByteBuf;
 
 use super::holder::{Address, Environment};
+use super::kind;
 
 /// Its kind.
-pub(crate) const KIND: &str = "opencode";
+const KIND: &str = "opencode";
 /// What it does besides its terminal: then it serves no API beside that.
 const COMMANDS: [&str; 24] = [
     "acp",
@@ -45,15 +45,14 @@ const USER: &[u8] = b"OPENCODE_SERVER_USERNAME";
 
 /// True if this is OpenCode at a terminal, without a port of somebody's own choice.
 pub(crate) fn is_ours(command: &[String]) -> bool {
-    let Some((program, words)) = command.split_first() else { return false };
-    let name = Path::new(program).file_name().and_then(|name| name.to_str());
+    let words = command.iter().skip(1);
     let is_taken = |word: &String| {
         let option = word.split('=').next().unwrap_or_default();
         COMMANDS.contains(&word.as_str())
             || word == "web"
             || ["--port", "--hostname", "-h", "--help", "-v", "--version"].contains(&option)
     };
-    name == Some(KIND) && !words.iter().any(is_taken)
+    kind::by_name(command) == Some(KIND) && !words.into_iter().any(is_taken)
 }
 
 /// The command with a port for its API.

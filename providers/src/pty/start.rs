@@ -12,6 +12,7 @@ use super::environment::environment;
 use super::files::{DEFAULT_SIZE, FileError, SCHEMA, SessionDir, Spec};
 use super::holder::Ready;
 use super::hook::claude;
+use super::kind;
 use super::opencode;
 use super::provider::PtyProvider;
 use super::socket;
@@ -109,11 +110,7 @@ impl PtyProvider {
             stop: profile.stop.clone(),
             title: request.title.clone().or_else(|| profile.title.clone()),
             // What is known of its files and keys goes by its kind.
-            agent_type: profile
-                .agent_type
-                .clone()
-                .or_else(|| claude::kind_by_name(&profile.command))
-                .or_else(|| is_open.then(|| opencode::KIND.to_owned())),
+            agent_type: profile.agent_type.clone().or_else(|| kind::by_name(&profile.command).map(str::to_owned)),
             spawned_at: clock::now_micros(),
             containment: self.config.containment,
             limits: self.config.limits,

@@ -1,7 +1,9 @@
 //! Terminal sessions, with real processes, real terminals and real holders.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod agent;
 mod claude;
+mod codex;
 mod conformance;
 mod containment;
 mod ending;
@@ -12,5 +14,4 @@ mod lines;
 mod opencode;
 mod protocol;
 mod restart;
-mod sources;
 mod terminal;

@@ -1,165 +1,44 @@
-//! The real OpenCode from npm in a terminal, against a scripted model: told by its own API, which is also how operators
-//! speak with it and answer it.
+//! The real OpenCode in a terminal: told by its own API, which is also how operators speak with it and answer it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use bus_schema::{
-    Answer, AttentionKind, Capability, Delivery, InjectMode, MessageId, MessageKind, OptionKind, Role, Status, Turn,
-};
-use providers::{AgentEvent, AgentProvider, MessageDraft, News, Profile, ProviderError};
-use serde_json::{Value, json};
-use testkit::{FakeModel, agent_cli, opencode_home};
+use bus_schema::{Capability, InjectMode, MessageId, MessageKind, OptionKind, Status, Turn};
+use providers::{AgentEvent, AgentProvider, News, ProviderError};
+use serde_json::json;
+use testkit::opencode_home;
 
-use crate::harness::{Session, Stage, ada, message, signal, wait_until};
+use crate::agent::Agent;
+use crate::harness::{message, signal};
 
 /// How long it may take to begin on a machine that does other things, too: more than 60 s were seen.
 const BEGINS_WITHIN: Duration = Duration::from_secs(240);
 
-struct OpenCode {
-    stage: Stage,
-    session: Session,
-    model: FakeModel,
-    work: PathBuf,
-    _home: tempfile::TempDir,
+async fn opencode(shell: &str) -> Agent {
+    let it = Agent::start("opencode", &[], |home, model| opencode_home(home, model, shell)).await;
+    // It is slow to begin, and says nothing meanwhile.
+    let begun = testkit::wait_until("its API is there", BEGINS_WITHIN, async || {
+        let info = it.session.provider.session(&it.session.id).await.map_err(|error| error.to_string())?;
+        if info.capabilities.contains(&Capability::Approve) { Ok(()) } else { Err(format!("{info:?}")) }
+    });
+    begun.await.unwrap();
+    it
 }
 
-/// A request for leave, with ids and kinds of its options.
-struct Asked {
-    request: MessageId,
-    text: String,
-    options: Vec<(String, OptionKind)>,
-}
-
-impl OpenCode {
-    async fn start(shell: &str) -> Self {
-        let program = agent_cli("opencode").unwrap();
-        let model = FakeModel::start_with(&["--delay", "5"]).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let home = opencode_home(folder.path(), &model.url(), shell).unwrap();
-        let (work, env) = (home.work.clone(), home.env.into_iter().collect());
-        let profile = Profile { cwd: Some(home.work), env, ..Profile::new("opencode", [program.to_str().unwrap()]) };
-        let stage = Stage::new().await;
-        let session = stage.spawn(profile).await;
-        // It is slow to begin, and says nothing meanwhile.
-        let begun = testkit::wait_until("its API is there", BEGINS_WITHIN, async || {
-            let info = session.provider.session(&session.id).await.map_err(|error| error.to_string())?;
-            if info.capabilities.contains(&Capability::Approve) { Ok(()) } else { Err(format!("{info:?}")) }
-        });
-        begun.await.unwrap();
-        Self { stage, session, model, work, _home: folder }
-    }
-
-    async fn say(&self, id: &str, content: &str) -> MessageId {
-        let message = message(id, content, InjectMode::Queue);
-        let message_id = message.message_id.clone();
-        self.session.provider.inject(&self.session.id, message).await.unwrap();
-        message_id
-    }
-
-    /// Waits until it has said this.
-    async fn says(&mut self, text: &str) -> MessageDraft {
-        let said = |event: &AgentEvent| match &event.news {
-            News::Message(draft) if draft.role == Role::Agent && draft.content == text => Some(draft.clone()),
-            _ => None,
-        };
-        match self.session.seen.iter().find_map(said) {
-            Some(draft) => draft,
-            None => self.session.until(text, said).await,
+/// Messages told so far: role, kind and text.
+fn conversation(it: &Agent) -> Vec<String> {
+    let line = |event: &AgentEvent| match &event.news {
+        News::Message(draft) => {
+            assert_eq!(draft.metadata["source"], json!("api"), "{draft:?}");
+            Some(format!("{} {}: {}", draft.role, draft.kind, draft.content.trim()))
         }
-    }
-
-    async fn until_turn(&mut self, turn: Turn) {
-        let last = |event: &AgentEvent| match &event.news {
-            News::Turn(turn) => Some(turn.clone()),
-            _ => None,
-        };
-        while self.session.seen.iter().rev().find_map(last).flatten() != Some(turn.clone()) {
-            assert!(self.session.next().await.is_some(), "it ended before its turn was {turn}");
-        }
-    }
-
-    /// Waits until the model was seen to have a message, and gives how it came there.
-    async fn taken(&mut self, id: &MessageId) -> Option<InjectMode> {
-        let taken = |event: &AgentEvent| match &event.news {
-            News::Receipt { message_id, outcome } if message_id == id && outcome.state == Delivery::Taken => {
-                Some(outcome.mode.clone())
-            }
-            _ => None,
-        };
-        match self.session.seen.iter().find_map(taken) {
-            Some(mode) => mode,
-            None => self.session.until("it is taken", taken).await,
-        }
-    }
-
-    async fn asked(&mut self) -> Asked {
-        let wanted = |event: &AgentEvent| match &event.news {
-            News::Attention(Some(attention)) if attention.kind == AttentionKind::Permission => {
-                let request = attention.request.clone()?;
-                let options = request.options.into_iter().map(|option| (option.option_id, option.kind)).collect();
-                Some(Asked { request: request.request_id, text: attention.text.clone(), options })
-            }
-            _ => None,
-        };
-        self.session.until("it asks for leave", wanted).await
-    }
-
-    async fn answer(&self, request: &MessageId, answer: Value) -> Result<(), ProviderError> {
-        let answer: Answer = serde_json::from_value(answer).unwrap();
-        self.session.provider.answer(&self.session.id, request, &answer, &ada()).await
-    }
-
-    async fn answered(&mut self, request: &MessageId) -> MessageDraft {
-        let answers = |event: &AgentEvent| match &event.news {
-            News::Message(draft) if draft.metadata.get("answers") == Some(&json!(request)) => Some(draft.clone()),
-            _ => None,
-        };
-        self.session.until("the answer is told", answers).await
-    }
-
-    /// A new node agent, which goes on behind what was told.
-    async fn replace(&mut self) {
-        let from = self.session.seen.last().unwrap().position;
-        let seen = std::mem::take(&mut self.session.seen);
-        self.stage.replace().await;
-        self.session = self.stage.session(&self.session.id, from).await;
-        self.session.seen = seen;
-    }
-
-    /// Waits until its terminal shows this.
-    async fn screen(&self, text: &str) {
-        wait_until(text, async || {
-            let snapshot =
-                self.session.provider.terminal_snapshot(&self.session.id).await.map_err(|e| e.to_string())?;
-            let shown = String::from_utf8_lossy(&snapshot.data).into_owned();
-            if shown.contains(text) { Ok(()) } else { Err(shown) }
-        })
-        .await;
-    }
-
-    /// Messages told so far: role, kind and text.
-    fn told(&self) -> Vec<String> {
-        let line = |event: &AgentEvent| match &event.news {
-            News::Message(draft) => {
-                assert_eq!(draft.metadata["source"], json!("api"), "{draft:?}");
-                Some(format!("{} {}: {}", draft.role, draft.kind, draft.content.trim()))
-            }
-            _ => None,
-        };
-        self.session.seen.iter().filter_map(line).collect()
-    }
-
-    /// The last texts that each request to the model had, newest request last.
-    fn asked_of_model(&self) -> Vec<String> {
-        let requests = self.model.requests().unwrap();
-        requests.iter().map(|request| request["last"].to_string()).collect()
-    }
+        _ => None,
+    };
+    it.session.seen.iter().filter_map(line).collect()
 }
 
 #[tokio::test]
 async fn cli_opencode_tells_a_turn_by_its_api_and_shows_it_at_its_terminal() {
-    let mut it = OpenCode::start("allow").await;
+    let mut it = opencode("allow").await;
     // Its API listens before its terminal does: the first message is not lost.
     let sent = it.say("m1", "SAY: looking ;; RUN: cat README.md ;; SAY: that was it").await;
     it.says("that was it").await;
@@ -167,7 +46,7 @@ async fn cli_opencode_tells_a_turn_by_its_api_and_shows_it_at_its_terminal() {
     it.taken(&sent).await;
     let told =
         ["agent text: looking", "agent toolCall: cat README.md", "agent toolResult: hello", "agent text: that was it"];
-    assert_eq!(it.told(), told.map(str::to_owned), "no line of its screen, nothing twice, in order");
+    assert_eq!(conversation(&it), told.map(str::to_owned), "no line of its screen, nothing twice, in order");
     let status = |event: &AgentEvent| match &event.news {
         News::Status { status, source, .. } => Some(format!("{status} by {source}")),
         _ => None,
@@ -188,7 +67,7 @@ async fn cli_opencode_tells_a_turn_by_its_api_and_shows_it_at_its_terminal() {
 
 #[tokio::test]
 async fn cli_opencode_is_spoken_to_in_the_middle_of_a_turn_and_what_became_of_it_is_what_the_model_got() {
-    let mut it = OpenCode::start("allow").await;
+    let mut it = opencode("allow").await;
     it.say("m1", "RUN: sleep 8 ;; SAY: never said").await;
     it.says("sleep 8").await;
     let steered = it.say("m2", "SAY: steered").await;
@@ -207,7 +86,7 @@ async fn cli_opencode_is_spoken_to_in_the_middle_of_a_turn_and_what_became_of_it
     let requests = it.asked_of_model();
     let last = requests.last().unwrap();
     assert!(last.contains("word20") && last.ends_with("[\"user\",\"SAY: queued\"]]"), "{last}");
-    let told = it.told();
+    let told = conversation(&it);
     let at = |text: &str| told.iter().position(|line| line.contains(text));
     assert!(at("word20") < at("agent text: queued"), "{told:?}");
 
@@ -217,13 +96,13 @@ async fn cli_opencode_is_spoken_to_in_the_middle_of_a_turn_and_what_became_of_it
     it.session.provider.inject(&it.session.id, instead).await.unwrap();
     it.says("instead").await;
     assert_eq!(it.taken(&MessageId::new("m6").unwrap()).await, Some(InjectMode::Interrupt));
-    assert!(it.told().contains(&"system status: turn aborted".to_owned()), "{:?}", it.told());
-    assert!(!it.told().iter().any(|line| line.starts_with("user")), "what operators said is theirs");
+    assert!(conversation(&it).contains(&"system status: turn aborted".to_owned()), "{:?}", conversation(&it));
+    assert!(!conversation(&it).iter().any(|line| line.starts_with("user")), "what operators said is theirs");
 }
 
 #[tokio::test]
 async fn cli_opencode_asks_for_leave_and_is_answered_through_the_next_node_agent_and_at_its_terminal() {
-    let mut it = OpenCode::start("ask").await;
+    let mut it = opencode("ask").await;
     it.say("m1", "RUN: touch a.txt ;; SAY: one").await;
     let asked = it.asked().await;
     assert_eq!(asked.text, "bash: touch a.txt", "word for word");
@@ -231,7 +110,7 @@ async fn cli_opencode_asks_for_leave_and_is_answered_through_the_next_node_agent
     let kinds = [OptionKind::AllowOnce, OptionKind::AllowAlways, OptionKind::RejectOnce];
     assert_eq!(offered, ["once", "always", "reject"].into_iter().zip(&kinds).collect::<Vec<_>>());
     it.until_turn(Turn::Blocked).await;
-    assert!(!it.work.join("a.txt").exists());
+    assert!(!it.work("a.txt").exists());
 
     it.replace().await;
     let refused = it.answer(&asked.request, json!({"optionId": "levitate"})).await.unwrap_err();
@@ -242,7 +121,7 @@ async fn cli_opencode_asks_for_leave_and_is_answered_through_the_next_node_agent
     assert!(!told.metadata.contains_key("confirmed"), "it was seen to be taken: {told:?}");
     it.says("one").await;
     it.until_turn(Turn::Idle).await;
-    assert!(it.work.join("a.txt").exists(), "what leave was given for is done");
+    assert!(it.work("a.txt").exists(), "what leave was given for is done");
 
     it.say("m2", "RUN: touch b.txt ;; SAY: two").await;
     let asked = it.asked().await;
@@ -254,17 +133,17 @@ async fn cli_opencode_asks_for_leave_and_is_answered_through_the_next_node_agent
     it.say("m3", "RUN: touch c.txt ;; SAY: three").await;
     let asked = it.asked().await;
     it.screen("Allow once").await;
-    it.session.provider.terminal_input(&it.session.id, b"\r", &ada()).await.unwrap();
+    it.types(b"\r").await;
     assert_eq!(it.answered(&asked.request).await.content, "answered at the terminal");
     it.says("three").await;
-    assert!(it.work.join("c.txt").exists() && !it.work.join("b.txt").exists());
+    assert!(it.work("c.txt").exists() && !it.work("b.txt").exists());
     let late = it.answer(&asked.request, json!({"optionId": "reject"})).await;
     assert!(matches!(late, Err(ProviderError::WrongState { .. })), "{late:?}");
 }
 
 #[tokio::test]
 async fn cli_opencode_tells_each_message_once_though_the_node_agent_is_replaced_in_the_middle_of_turns() {
-    let mut it = OpenCode::start("allow").await;
+    let mut it = opencode("allow").await;
     let mut wanted = vec![];
     for number in 1..=4 {
         it.say(&format!("m{number}"), &format!("RUN: echo out{number} ;; SAY: said {number}")).await;
@@ -276,7 +155,7 @@ async fn cli_opencode_tells_each_message_once_though_the_node_agent_is_replaced_
         wanted.push(format!("agent toolResult: out{number}"));
         wanted.push(format!("agent text: said {number}"));
     }
-    assert_eq!(it.told(), wanted);
+    assert_eq!(conversation(&it), wanted);
     let recent = it.session.provider.recent_messages(&it.session.id, 100).await.unwrap();
     let recent: Vec<_> = recent.iter().map(|draft| draft.content.trim().to_owned()).collect();
     assert_eq!(recent.len(), wanted.len(), "{recent:?}");
@@ -286,8 +165,8 @@ async fn cli_opencode_tells_each_message_once_though_the_node_agent_is_replaced_
     signal(holder, rustix::process::Signal::KILL);
     let end = it.session.end().await;
     assert_eq!(end.status, Status::Failed);
-    assert_eq!(it.told(), wanted);
-    assert_eq!(it.told().iter().filter(|line| line.ends_with("said 4")).count(), 1);
+    assert_eq!(conversation(&it), wanted);
+    assert_eq!(conversation(&it).iter().filter(|line| line.ends_with("said 4")).count(), 1);
     let kinds = [MessageKind::ToolCall, MessageKind::ToolResult, MessageKind::Text];
     assert!(it.session.seen.iter().all(|event| !matches!(&event.news, News::Message(d) if !kinds.contains(&d.kind))));
 }

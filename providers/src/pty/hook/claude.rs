@@ -21,6 +21,7 @@ use bus_schema::{AnswerOption, AttentionKind, OptionKind, SessionId, Status, Tur
 use serde_json::{Value, json};
 
 use super::{DECIDED_WITHIN, Decision, Told};
+use crate::pty::kind;
 use crate::pty::report::Report;
 use crate::pty::source::claude::{child, input};
 
@@ -44,14 +45,8 @@ const CHOOSE_CONVERSATION: [&str; 6] = ["--session-id", "--resume", "-r", "--con
 
 /// True if this is Claude Code, without hooks of somebody's own choice.
 pub(crate) fn is_ours(command: &[String], agent_type: Option<&str>) -> bool {
-    let is_claude = kind_by_name(command).is_some() || agent_type == Some("claude");
+    let is_claude = [kind::by_name(command), agent_type].contains(&Some("claude"));
     is_claude && !has(command, &["--settings"])
-}
-
-/// Its kind, if the name of the program tells.
-pub(crate) fn kind_by_name(command: &[String]) -> Option<String> {
-    let name = command.first().and_then(|program| Path::new(program).file_name()?.to_str())?;
-    (name == "claude").then(|| name.to_owned())
 }
 
 /// The command with our hooks, which are in `settings`, and with a conversation that is named after the session.
