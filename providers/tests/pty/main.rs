@@ -6,6 +6,7 @@ mod claude;
 mod codex;
 mod conformance;
 mod containment;
+mod dialog;
 mod ending;
 mod flow;
 mod harness;

@@ -35,6 +35,8 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(6);
 /// How long a program must say that it waits for nothing until what it asked for counts as answered: between two
 /// dialogs it may say so for a moment.
 const UNBLOCKED_FOR: Duration = Duration::from_millis(700);
+/// How long an answer waits for a program to have drawn its frame, before its dialog counts as gone.
+const DRAWN_WITHIN: Duration = Duration::from_secs(1);
 /// Longest text that is handed over with an answer.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 
@@ -44,6 +46,17 @@ pub(crate) struct Asks {
     /// In the order in which they were asked.
     open: Vec<Open>,
     answered: VecDeque<(String, Result<(), &'static str>)>,
+    /// Answers that came while the screen was being drawn, at most [`MAX_OPEN`].
+    postponed: Vec<Postponed>,
+}
+
+/// An answer that came when nobody could say which dialog is on the screen.
+struct Postponed {
+    who: (u64, u64),
+    request: MessageId,
+    words: (Option<String>, Option<String>),
+    by: Operator,
+    until: Instant,
 }
 
 /// A request as it is asked.
@@ -116,7 +129,8 @@ impl Asks {
             Some(given) => Some(given.until),
             None => open.unblocked.map(|since| since + UNBLOCKED_FOR),
         };
-        self.open.iter().filter_map(at).min()
+        let postponed = self.postponed.iter().map(|postponed| postponed.until);
+        self.open.iter().filter_map(at).chain(postponed).min()
     }
 }
 
@@ -200,12 +214,23 @@ impl Session {
                 None => at += 1,
             }
         }
+        if !is_drawing || self.asks.postponed.iter().any(|postponed| now >= postponed.until) {
+            for Postponed { who, request, words, by, .. } in std::mem::take(&mut self.asks.postponed) {
+                if let Some(result) = self.hand_over(who, &request, words, by) {
+                    self.parts.clients.reply(who.0, who.1, result);
+                }
+            }
+        }
     }
 
     /// The session is over: nobody goes on.
     pub fn abandon_asks(&mut self) {
         while !self.asks.open.is_empty() {
             self.settle(0, false, "the session ended");
+        }
+        for Postponed { who, .. } in std::mem::take(&mut self.asks.postponed) {
+            let fault = Fault::wrong_state(Status::Running, "the request is not open any more");
+            self.parts.clients.reply(who.0, who.1, Err(fault));
         }
     }
 
@@ -234,6 +259,24 @@ impl Session {
 
     /// Hands an operator's answer over. `None` if what became of it is told later.
     pub fn answer_ask(
+        &mut self,
+        who: (u64, u64),
+        request: &MessageId,
+        words: (Option<String>, Option<String>),
+        by: Operator,
+    ) -> Option<Result<Answer, Fault>> {
+        let is_drawing = self.emulator.as_ref().is_some_and(|emulator| emulator.is_drawing());
+        let in_dialog = self.asks.open.iter().any(|open| matches!(open.request.way, Way::Keys(_)));
+        if is_drawing && in_dialog && self.asks.postponed.len() < MAX_OPEN {
+            let until = Instant::now() + DRAWN_WITHIN;
+            self.asks.postponed.push(Postponed { who, request: request.clone(), words, by, until });
+            return None;
+        }
+        self.hand_over(who, request, words, by)
+    }
+
+    /// As [`Session::answer_ask`], with what is on the screen now.
+    fn hand_over(
         &mut self,
         (client, id): (u64, u64),
         request: &MessageId,
