@@ -102,7 +102,7 @@ impl Feed {
         let events = self.interpreter.block(block);
         self.offset = block.end;
         if let Some((base, bytes)) = self.interpreter.take_checkpoint() {
-            self.session.keep_checkpoint(base, bytes).await;
+            self.session.checkpoints.keep(base, bytes).await;
         }
         for event in events {
             if event.position <= self.told {

@@ -15,10 +15,10 @@ use super::record::{Entry, Past, Record};
 use super::terminal::{Screen, Terminal};
 use crate::clock;
 use crate::provider::{End, Position, ProviderError, SessionInfo};
-use crate::pty::checkpoints;
+use crate::pty::checkpoints::Checkpoints;
 use crate::pty::entry::lock;
 use crate::pty::feed::Shelf;
-use crate::pty::log::{Kind, LogError, LogLimits, LogReader};
+use crate::pty::log::{Kind, LogError, LogLimits};
 use crate::pty::record::{Exit, Intent, Note, pack};
 
 /// How much of a session's log is kept. Less than of a terminal's: the engine keeps a log too.
@@ -76,7 +76,7 @@ pub(crate) struct Session {
     acknowledged: watch::Sender<Position>,
     /// The furthest place that a subscriber is known to have.
     has: watch::Sender<u64>,
-    checkpoints: Mutex<Vec<u64>>,
+    pub checkpoints: Checkpoints,
 }
 
 impl Session {
@@ -100,7 +100,7 @@ impl Session {
     }
 
     fn new(folder: Folder, card: Card, engine: Engine, (record, past): (Record, Past), is_of_another: bool) -> Self {
-        let places = checkpoints::places(&folder.checkpoints());
+        let checkpoints = Checkpoints::open(card.session_id.clone(), folder.checkpoints(), folder.log());
         let Past { cursor, stands, screen, .. } = past;
         Self {
             id: card.session_id.clone(),
@@ -122,7 +122,7 @@ impl Session {
             last_code: Mutex::default(),
             acknowledged: watch::Sender::new(Position::default()),
             has: watch::Sender::new(0),
-            checkpoints: Mutex::new(places),
+            checkpoints,
         }
     }
 
@@ -291,8 +291,7 @@ impl Session {
         // Segments are deleted one at a time.
         if is_news && position.offset.saturating_sub(self.record.first()) > LIMITS.retained_bytes + LIMITS.segment_bytes
         {
-            let floor = lock(&self.checkpoints).iter().rev().find(|base| **base < position.offset).copied();
-            self.record.release(position.offset, floor.unwrap_or(0)).await;
+            self.record.release(position.offset, self.checkpoints.before(position.offset)).await;
         }
     }
 
@@ -303,25 +302,6 @@ impl Session {
         let fits = |has: &u64| end.borrow().saturating_sub((*has).max(first)) < LIMITS.unacknowledged_bytes;
         // Its sender is ours.
         let _ = has.wait_for(fits).await;
-    }
-
-    /// Puts a checkpoint on disk. If that fails, the log is kept for longer.
-    pub async fn keep_checkpoint(&self, base: u64, bytes: Vec<u8>) {
-        if lock(&self.checkpoints).contains(&base) {
-            return;
-        }
-        let (kept, log) = (self.folder.checkpoints(), self.folder.log());
-        let written = tokio::task::spawn_blocking(move || {
-            if let Ok(Some(header)) = LogReader::first(&log) {
-                checkpoints::prune(&kept, header.base);
-            }
-            checkpoints::keep(&kept, base, &bytes).map(|()| checkpoints::places(&kept))
-        });
-        match written.await {
-            Ok(Ok(places)) => *lock(&self.checkpoints) = places,
-            Ok(Err(error)) => tracing::warn!(session_id = %self.id, %error, "checkpoint not written"),
-            Err(_) => {}
-        }
     }
 
     /// Why it cannot do this, if it cannot.

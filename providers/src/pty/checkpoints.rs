@@ -3,15 +3,62 @@
 //! Law: a checkpoint is on disk before the segments before it may be deleted.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bus_schema::SessionId;
 
 use super::files::replace_bytes;
+use super::log::LogReader;
+
+/// Those of one session, as they are on disk.
+pub(crate) struct Checkpoints {
+    id: SessionId,
+    dir: PathBuf,
+    log: PathBuf,
+    places: Mutex<Vec<u64>>,
+}
+
+impl Checkpoints {
+    /// Those in `dir`, of the log in `log`.
+    pub fn open(id: SessionId, dir: PathBuf, log: PathBuf) -> Self {
+        let places = Mutex::new(places(&dir));
+        Self { id, dir, log, places }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of the newest before an offset; 0 if there is none.
+    pub fn before(&self, offset: u64) -> u64 {
+        self.places().iter().rev().find(|base| **base < offset).copied().unwrap_or(0)
+    }
+
+    /// Puts one on disk, and drops those of what the log has no more. If that fails, the log is kept for longer.
+    pub async fn keep(&self, base: u64, bytes: Vec<u8>) {
+        if self.places().contains(&base) {
+            return;
+        }
+        let (kept, log) = (self.dir.clone(), self.log.clone());
+        let written = tokio::task::spawn_blocking(move || {
+            if let Ok(Some(header)) = LogReader::first(&log) {
+                prune(&kept, header.base);
+            }
+            keep(&kept, base, &bytes).map(|()| places(&kept))
+        });
+        match written.await {
+            Ok(Ok(places)) => *self.places() = places,
+            Ok(Err(error)) => tracing::warn!(session_id = %self.id, %error, "checkpoint not written"),
+            Err(_) => {}
+        }
+    }
+}
 
 fn path(dir: &Path, base: u64) -> PathBuf {
     dir.join(format!("{base:020}.ckpt"))
 }
 
-/// Keeps a checkpoint.
-pub(crate) fn keep(dir: &Path, base: u64, bytes: &[u8]) -> std::io::Result<()> {
+fn keep(dir: &Path, base: u64, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
     replace_bytes(&path(dir, base), bytes)
 }
@@ -31,7 +78,7 @@ pub(crate) fn read(dir: &Path, base: u64) -> Option<Vec<u8>> {
 }
 
 /// Drops those before `first`, the place where the log begins now.
-pub(crate) fn prune(dir: &Path, first: u64) {
+fn prune(dir: &Path, first: u64) {
     for base in places(dir).into_iter().filter(|base| *base < first) {
         // One too many does no harm.
         let _ = std::fs::remove_file(path(dir, base));

@@ -7,11 +7,10 @@ use bus_schema::{Capability, Metadata, SessionId, Status, StatusSource, Timestam
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::checkpoints;
+use super::checkpoints::Checkpoints;
 use super::files::{ChildState, FileError, SessionDir, Spec, State};
 use super::interpret::end_with_parent;
 use super::link;
-use super::log::LogReader;
 use super::protocol::{Answer, Call};
 use super::record::{Exit, Intent};
 use super::recovery::{self, Found, RecoveryError};
@@ -80,8 +79,7 @@ pub(crate) struct Entry {
     /// Held while the session is being started, so that a second start waits for the first.
     pub starting: tokio::sync::Mutex<()>,
     acknowledged: watch::Sender<Position>,
-    /// Places of the checkpoints on disk.
-    checkpoints: Mutex<Vec<u64>>,
+    pub checkpoints: Checkpoints,
     learned: Mutex<Learned>,
     recovering: tokio::sync::Mutex<()>,
     /// Who wants its end, where the holder could not be told.
@@ -99,14 +97,14 @@ struct Learned {
 impl Entry {
     /// A session that was or is being started.
     pub fn new(dir: SessionDir, spec: Spec) -> Self {
-        let checkpoints = checkpoints::places(&dir.checkpoints());
+        let checkpoints = Checkpoints::open(spec.session_id.clone(), dir.checkpoints(), dir.log());
         Self {
             id: spec.session_id.clone(),
             dir,
             spec,
             starting: tokio::sync::Mutex::new(()),
             acknowledged: watch::Sender::new(Position::default()),
-            checkpoints: Mutex::new(checkpoints),
+            checkpoints,
             learned: Mutex::default(),
             recovering: tokio::sync::Mutex::new(()),
             intent: Mutex::default(),
@@ -136,28 +134,7 @@ impl Entry {
     /// before it. The block at whose end a position lies may have told more than is acknowledged, so it is needed again.
     pub fn acknowledgement(&self) -> (u64, u64) {
         let offset = self.acknowledged.borrow().offset;
-        let places = lock(&self.checkpoints);
-        let floor = places.iter().rev().find(|base| **base < offset).copied().unwrap_or(0);
-        (offset, floor)
-    }
-
-    /// Puts a checkpoint on disk. If that fails, the log is kept for longer.
-    pub async fn keep_checkpoint(&self, base: u64, bytes: Vec<u8>) {
-        if lock(&self.checkpoints).contains(&base) {
-            return;
-        }
-        let (kept, log) = (self.dir.checkpoints(), self.dir.log());
-        let written = tokio::task::spawn_blocking(move || {
-            if let Ok(Some(header)) = LogReader::first(&log) {
-                checkpoints::prune(&kept, header.base);
-            }
-            checkpoints::keep(&kept, base, &bytes).map(|()| checkpoints::places(&kept))
-        });
-        match written.await {
-            Ok(Ok(places)) => *lock(&self.checkpoints) = places,
-            Ok(Err(error)) => tracing::warn!(session_id = %self.id, %error, "checkpoint not written"),
-            Err(_) => {}
-        }
+        (offset, self.checkpoints.before(offset))
     }
 
     /// Remembers what an event says, if it is newer than what is known.

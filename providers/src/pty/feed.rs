@@ -328,7 +328,7 @@ impl Feed {
         let events = self.subject.block(block);
         self.offset = block.end;
         if let Some((base, bytes)) = self.subject.take_checkpoint() {
-            self.entry.keep_checkpoint(base, bytes).await;
+            self.entry.checkpoints.keep(base, bytes).await;
         }
         for event in events {
             if let Subject::Session(_) = self.subject {

@@ -1,23 +1,20 @@
 //! An engine, a provider for it, and what its sessions tell. All containers go with the engine.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bus_schema::{InjectMode, MessageId, Operator, SessionId, Status, UserId};
-use providers::{
-    AgentEvent, AgentProvider, DockerConfig, DockerProvider, End, EventStream, InjectOutcome, MessageDraft, News,
-    OperatorMessage, Position, Profile, Protocol, ProviderError, SpawnRequest,
-};
+use bus_schema::SessionId;
+use providers::{AgentProvider, DockerConfig, DockerProvider, Position, Profile, Protocol, SpawnRequest};
 use serde_json::{Value, json};
 use testkit::Dockerd;
 
-/// How long anything may take that a test waits for. Long, because the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+#[path = "../common/watched.rs"]
+#[expect(dead_code, reason = "shared with the tests of terminal sessions, which need more of it")]
+mod watched;
 
-/// Who does things in tests.
-pub fn ada() -> Operator {
-    Operator { id: UserId::new("u-ada").unwrap(), name: "Ada".into() }
-}
+pub use watched::{PATIENCE, ada};
+
+/// The session of a container, watched.
+pub type Session = watched::Session<DockerProvider>;
 
 pub fn new_id() -> SessionId {
     SessionId::new(ulid::Ulid::new().to_string()).unwrap()
@@ -115,98 +112,7 @@ impl Stage {
 
     /// Watches a session from a place.
     pub async fn session(&self, id: &SessionId, from: Position) -> Session {
-        let events = self.provider.subscribe(id, from).await.unwrap();
-        Session { id: id.clone(), events, provider: Arc::clone(&self.provider), seen: vec![] }
-    }
-}
-
-/// A session, watched.
-pub struct Session {
-    pub id: SessionId,
-    pub events: EventStream,
-    pub provider: Arc<DockerProvider>,
-    pub seen: Vec<AgentEvent>,
-}
-
-impl Session {
-    /// The next event.
-    pub async fn next(&mut self) -> Option<AgentEvent> {
-        let seen = self.seen.len();
-        let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
-        let event = event.unwrap_or_else(|_| panic!("no event behind {seen}, last: {:?}", self.seen.last()))?;
-        self.provider.acknowledge(&self.id, event.position).await;
-        self.seen.push(event.clone());
-        Some(event)
-    }
-
-    /// Waits for an event.
-    pub async fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(&AgentEvent) -> Option<T>) -> T {
-        loop {
-            let Some(event) = self.next().await else {
-                panic!("{what}: the events ended first; seen {:?}", self.seen);
-            };
-            if let Some(found) = wanted(&event) {
-                return found;
-            }
-        }
-    }
-
-    /// Waits for a message that contains this.
-    pub async fn message(&mut self, text: &str) -> MessageDraft {
-        self.until(text, |event| match &event.news {
-            News::Message(draft) if draft.content.contains(text) => Some(draft.clone()),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Waits for a status, and gives the reason.
-    pub async fn status(&mut self, wanted: Status) -> Option<String> {
-        self.until(wanted.as_str(), |event| match &event.news {
-            News::Status { status, reason, .. } if *status == wanted => Some(reason.clone()),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Waits for the end.
-    pub async fn end(&mut self) -> End {
-        let end = self.until("the end", |event| match &event.news {
-            News::Ended(end) => Some(end.clone()),
-            _ => None,
-        });
-        let end = end.await;
-        assert_eq!(self.next().await, None, "an event behind the end");
-        end
-    }
-
-    /// The texts of all messages so far.
-    pub fn messages(&self) -> Vec<String> {
-        let text = |event: &AgentEvent| match &event.news {
-            News::Message(draft) => Some(draft.content.clone()),
-            _ => None,
-        };
-        self.seen.iter().filter_map(text).collect()
-    }
-
-    /// All statuses so far.
-    pub fn statuses(&self) -> Vec<Status> {
-        let status = |event: &AgentEvent| match &event.news {
-            News::Status { status, .. } => Some(status.clone()),
-            News::Ended(end) => Some(end.status.clone()),
-            _ => None,
-        };
-        self.seen.iter().filter_map(status).collect()
-    }
-
-    pub async fn inject(&self, id: &str, text: &str) -> Result<InjectOutcome, ProviderError> {
-        let message = OperatorMessage {
-            message_id: MessageId::new(id).unwrap(),
-            operator: ada(),
-            content: text.into(),
-            mode: InjectMode::Queue,
-        };
-        self.provider.inject(&self.id, message).await
+        Session::watch(&self.provider, id, from).await
     }
 }
 

@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use bus_schema::{InjectMode, MessageId, Operator, SessionId, UserId};
+use bus_schema::SessionId;
 use providers::pty::{ContainmentChoice, LogLimits, PtyConfig, PtyProvider};
-use providers::{
-    AgentEvent, AgentProvider, End, EventStream, MessageDraft, News, OperatorMessage, Position, Profile, Protocol,
-    SpawnRequest,
-};
+use providers::{AgentProvider, Position, Profile, Protocol, SpawnRequest};
 
-/// How long anything may take that a test waits for. Long, because the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+#[path = "../common/watched.rs"]
+#[expect(dead_code, reason = "shared with the tests of containers, which need more of it")]
+mod watched;
+
+pub use watched::{PATIENCE, ada, message};
+
+/// A session in a terminal, watched.
+pub type Session = watched::Session<PtyProvider>;
 
 /// The binary with the helper modes, built with the tests.
 pub fn host_program() -> PathBuf {
@@ -29,16 +31,6 @@ pub fn new_id() -> SessionId {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let id = ulid::Ulid::from_parts(u64::from(std::process::id()) << 20 | number, 7);
     SessionId::new(id.to_string()).unwrap()
-}
-
-/// Who does things in tests.
-pub fn ada() -> Operator {
-    Operator { id: UserId::new("u-ada").unwrap(), name: "Ada".into() }
-}
-
-/// A message of Ada's.
-pub fn message(id: &str, content: &str, mode: InjectMode) -> OperatorMessage {
-    OperatorMessage { message_id: MessageId::new(id).unwrap(), operator: ada(), content: content.into(), mode }
 }
 
 /// A profile that runs this.
@@ -99,9 +91,7 @@ impl Stage {
 
     /// Watches a session from a place.
     pub async fn session(&self, id: &SessionId, from: Position) -> Session {
-        let events = self.provider.subscribe(id, from).await.unwrap();
-        let provider = Arc::clone(&self.provider);
-        Session { id: id.clone(), events, provider, seen: vec![], acknowledges: true }
+        Session::watch(&self.provider, id, from).await
     }
 
     pub fn session_dir(&self, id: &SessionId) -> PathBuf {
@@ -146,86 +136,6 @@ impl Drop for Stage {
             let cgroup = state["cgroup"].as_str().map(PathBuf::from);
             // Busy as long as those that were killed are not collected; the next run of the tests has other names.
             cgroup.map(std::fs::remove_dir);
-        }
-    }
-}
-
-/// A session, watched.
-pub struct Session {
-    pub id: SessionId,
-    pub events: EventStream,
-    pub provider: Arc<PtyProvider>,
-    pub seen: Vec<AgentEvent>,
-    pub acknowledges: bool,
-}
-
-impl Session {
-    /// The next event.
-    pub async fn next(&mut self) -> Option<AgentEvent> {
-        let seen = self.seen.len();
-        let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
-        let event = event.unwrap_or_else(|_| panic!("no event behind {seen}, last: {:?}", self.seen.last()))?;
-        if self.acknowledges {
-            self.provider.acknowledge(&self.id, event.position).await;
-        }
-        self.seen.push(event.clone());
-        Some(event)
-    }
-
-    /// Waits for an event.
-    pub async fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(&AgentEvent) -> Option<T>) -> T {
-        loop {
-            let Some(event) = self.next().await else {
-                panic!("{what}: the session ended first; seen {:?}", self.messages());
-            };
-            if let Some(found) = wanted(&event) {
-                return found;
-            }
-        }
-    }
-
-    /// Waits for a message that contains this.
-    pub async fn message(&mut self, text: &str) -> MessageDraft {
-        self.until(text, |event| match &event.news {
-            News::Message(draft) if draft.content.contains(text) => Some(draft.clone()),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Waits for the end.
-    pub async fn end(&mut self) -> End {
-        let end = self.until("the end", |event| match &event.news {
-            News::Ended(end) => Some(end.clone()),
-            _ => None,
-        });
-        let end = end.await;
-        assert_eq!(self.next().await, None, "an event behind the end");
-        end
-    }
-
-    /// The texts of all messages so far.
-    pub fn messages(&self) -> Vec<String> {
-        let text = |event: &AgentEvent| match &event.news {
-            News::Message(draft) => Some(draft.content.clone()),
-            _ => None,
-        };
-        self.seen.iter().filter_map(text).collect()
-    }
-
-    /// The output so far.
-    pub fn output(&self) -> Vec<u8> {
-        let bytes = |event: &AgentEvent| match &event.news {
-            News::Terminal(piece) => piece.data.to_vec(),
-            _ => vec![],
-        };
-        self.seen.iter().flat_map(bytes).collect()
-    }
-
-    /// Waits until the output contains this.
-    pub async fn shows(&mut self, text: &str) {
-        while !String::from_utf8_lossy(&self.output()).contains(text) {
-            assert!(self.next().await.is_some(), "ended before it showed {text:?}");
         }
     }
 }
