@@ -208,7 +208,8 @@ describe('the page', () => {
     const screen = panel.locator('.xterm-rows');
     await until('it is drawn', async () => (await screen.innerText()).includes('claude'));
     const title = screen.locator('span', { hasText: 'claude' }).first();
-    expect(await title.evaluate((span) => getComputedStyle(span).color)).toBe('rgb(90, 169, 255)');
+    // The row may be drawn anew between finding and looking at it.
+    await until('it has its colour', async () => (await title.evaluate((span) => getComputedStyle(span).color)) === 'rgb(90, 169, 255)');
     await steer('cut');
     const step = async (): Promise<number> => Number(/step (\d+)/.exec(await screen.innerText())?.[1] ?? 0);
     const before = await step();

@@ -63,7 +63,7 @@ describe('the roster', () => {
   it('draws only the rows in view of a fleet of thousands', async () => {
     await steer('many', { count: 3_000 });
     const { page } = await visit(stack.operator);
-    await page.getByRole('treeitem').nth(5).waitFor();
+    await page.getByRole('heading', { name: 'Roster 3000' }).waitFor({ timeout: DEADLINE_MS });
     expect(await page.getByRole('treeitem').count()).toBeLessThan(60);
     await page.getByRole('tree').focus();
     await page.keyboard.press('End');
