@@ -34,10 +34,10 @@ export class Fleet {
   readonly #cells = new Map<string, SessionCell>();
   readonly #pending = new Map<string, Session>();
   #seenSinceFresh: Set<string> | null = null;
-  readonly #onEnded: (sessionId: string) => void;
+  readonly #onEnded: (session: Session) => void;
   readonly #changed = perFrame(() => this.flush(), REDRAW_PAUSE_MS);
 
-  constructor(onEnded: (sessionId: string) => void = () => undefined) {
+  constructor(onEnded: (session: Session) => void = () => undefined) {
     this.#onEnded = onEnded;
   }
 
@@ -130,13 +130,13 @@ export class Fleet {
       if (cell === undefined) {
         this.#cells.set(id, new SessionCell(session));
         isStructural = true;
-        if (isEnded(session.status)) this.#onEnded(id);
+        if (isEnded(session.status)) this.#onEnded(session);
         continue;
       }
       const before = cell.session;
       cell.session = session;
       if (shape(before) !== shape(session)) isStructural = true;
-      if (isEnded(session.status) && !isEnded(before.status)) this.#onEnded(id);
+      if (isEnded(session.status) && !isEnded(before.status)) this.#onEnded(session);
     }
     this.#pending.clear();
     if (isStructural) {

@@ -42,7 +42,7 @@ describe('the fleet', () => {
 
   it('tells of an end once, and forgets the oldest ends', () => {
     const ends: string[] = [];
-    const fleet = new Fleet((id) => ends.push(id));
+    const fleet = new Fleet(({ sessionId }) => ends.push(sessionId));
     fleet.learn(Array.from({ length: 400 }, (_, i) => makeSession(`S${i}`)));
     fleet.learn(
       Array.from({ length: 400 }, (_, i) =>
