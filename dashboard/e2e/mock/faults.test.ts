@@ -42,7 +42,10 @@ describe('the page', () => {
     await steer('cut');
     const banner = visitor.page.getByText(/^Not live for/);
     await banner.waitFor({ timeout: DEADLINE_MS });
-    expect((await banner.boundingBox())?.y).toBeLessThan(100);
+    const box = await banner.boundingBox();
+    expect(box?.y).toBeLessThan(100);
+    // It covers nothing: what stands below begins below it.
+    expect((await visitor.page.getByRole('main').boundingBox())?.y).toBeGreaterThanOrEqual((box?.y ?? 0) + (box?.height ?? 0));
     writeFileSync(join(SHOTS, 'not-live.png'), await visitor.page.screenshot());
     await visitor.page.unroute('**/stream?**');
     await visitor.page.getByRole('status', { name: 'Connection: Live' }).waitFor({ timeout: 40_000 });

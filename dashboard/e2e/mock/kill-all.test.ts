@@ -11,10 +11,11 @@ useBrowser();
 beforeEach(() => steer('reset'));
 
 /** Types the words into the dialog and has it done. */
-async function killAll(page: Page, count: number): Promise<void> {
+async function killAll(page: Page, count: number, warning = /This cannot be undone/): Promise<void> {
   await page.getByRole('button', { name: 'Kill all' }).click();
   const dialog = page.getByRole('alertdialog', { name: 'Kill all sessions' });
   expect(await dialog.getByRole('button', { name: `Kill ${count}` }).isDisabled()).toBe(true);
+  await dialog.getByText(warning).waitFor();
   await dialog.getByLabel(/^Type/).fill('KILL ALL');
   await dialog.getByRole('button', { name: `Kill ${count}` }).click();
 }
@@ -54,7 +55,7 @@ describe('kill-all', () => {
     const visitor = await visit(stack.operator);
     const { far } = await cutOff(visitor);
     const { page } = visitor;
-    await killAll(page, 2);
+    await killAll(page, 2, /^1 is on a node that is away: it is killed when that is back in time/);
     const receipt = receiptOf(page);
     await receipt.getByText('1 of 2 sessions ended.').waitFor({ timeout: DEADLINE_MS });
     await receipt.getByText('1 is pending').waitFor();

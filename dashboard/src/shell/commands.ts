@@ -48,7 +48,8 @@ export function pageShortcuts(does: Does): Shortcut[] {
     ...Array.from({ length: 9 }, (_, i): Shortcut => ({
       id: `panel${i + 1}`,
       keys: [String(i + 1)],
-      title: `Go to panel ${i + 1}`,
+      title: i === 0 ? 'Go to panel 1, and so on to 9' : `Go to panel ${i + 1}`,
+      isListed: i === 0,
       group: 'Panels',
       run: () => does.panel(i),
     })),

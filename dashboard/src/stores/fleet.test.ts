@@ -55,6 +55,12 @@ describe('the fleet', () => {
     expect(fleet.get('S399')).not.toBeNull();
   });
 
+  it('counts nothing as running that is not known to, and it is not lost either', () => {
+    const fleet = new Fleet();
+    fleet.learn([makeSession('A'), makeSession('B', { stale: true }), makeSession('C', { stale: true, status: 'failed' })]);
+    expect([fleet.counts.running, fleet.counts.failed, fleet.away, fleet.active.length]).toEqual([1, 1, 1, 2]);
+  });
+
   it('counts by status', () => {
     const fleet = new Fleet();
     fleet.learn([makeSession('A'), makeSession('B', { status: 'paused' }), makeSession('C', { status: 'hibernating' })]);
