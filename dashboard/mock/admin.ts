@@ -85,7 +85,7 @@ export class MockAdmin {
 
   signedIn(actor: Actor, id: string, userAgent: string): void {
     const list = this.#signIns.get(actor.id) ?? [];
-    this.#signIns.set(actor.id, [...list, { sessionId: id, createdAt: this.#world.time(), expiresAt: this.#world.time(), agent: userAgent, address: '127.0.0.1', current: false }]);
+    this.#signIns.set(actor.id, [...list, { sessionId: id, createdAt: this.#world.time(), expiresAt: new Date(Date.now() + 12 * 3_600_000).toISOString(), agent: userAgent, address: '127.0.0.1', current: false }]);
   }
 
   signIns(actor: Actor, current: string): SignIn[] {

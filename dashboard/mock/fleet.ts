@@ -42,6 +42,15 @@ export function node(name: string, more: Partial<NodeInfo> = {}): NodeInfo {
   };
 }
 
+/** Nodes tell how many sessions they have. */
+function counted(world: World): World {
+  for (const each of world.nodes.values()) {
+    const sessions = [...world.sessions.values()].filter(({ isEnded, session }) => !isEnded && session.node === each.node).length;
+    world.addNode({ ...each, load: { ...each.load, sessions } });
+  }
+  return world;
+}
+
 /** A fleet of very many quiet sessions. */
 export function addMany(world: World, count: number): void {
   for (let i = 1; i <= count; i += 1) {
@@ -142,7 +151,7 @@ export function busyWorld(): World {
   failed.say('agent', 'checked 812 links, 3 broken');
   failed.end('failed', 'exit code 2', 2);
   world.record({ id: 'u1', name: 'Grace', email: 'operator@example.org', role: 'operator' }, 'pause', { sessionId: paused.session.sessionId });
-  return world;
+  return counted(world);
 }
 
 /** A bad day: failures, a host that is away, one that is sick, and many who wait. */
@@ -175,5 +184,5 @@ export function failingWorld(): World {
   const stuck = world.add({ node: 'atlas', provider: 'pty', title: 'Deploy staging', turn: 'error', spawnedAt: ago(12), startedAt: ago(12) }, idle());
   stuck.say('agent', 'helm upgrade failed: timed out waiting for the condition');
   stuck.update({ attention: { kind: 'error', text: 'the last turn ended with an error: rate limit reached, resets at 18:00', since: ago(4) } });
-  return world;
+  return counted(world);
 }

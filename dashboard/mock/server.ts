@@ -9,6 +9,7 @@ import type { AgentProviderInput, AnswerRequest, AuditRow, Json, Metadata, NodeI
 import { addMany, node as makeNode } from './fleet.ts';
 import { MockAdmin } from './admin.ts';
 import { MockControls } from './control.ts';
+import { MockKillAlls } from './kill-all.ts';
 import { MockError, type Actor, type World } from './world.ts';
 
 /** What the page must be able to live with. The hub sends the same. */
@@ -23,8 +24,6 @@ const USERS: (Actor & { role: 'admin' | 'operator' | 'observer' })[] = [
   { id: 'u2', name: 'Ole', email: 'observer@example.org', role: 'observer' },
 ];
 const COOKIE = 'mosaic_session';
-/** How long the end of one session takes, so that there is progress to see. */
-const KILL_MS = 60;
 const HEARTBEAT_MS = 15_000;
 /** A viewer that does not read is cut and may resume, as at the real hub. */
 const BACKLOG_MAX_BYTES = 8 * 1024 * 1024;
@@ -35,6 +34,7 @@ export class MockHub {
   world: World;
   admin: MockAdmin;
   controls: MockControls;
+  killAlls: MockKillAlls;
   readonly #makeWorld: () => World;
   readonly #cookies = new Map<string, (typeof USERS)[number]>();
   readonly #streams = new Set<ServerResponse>();
@@ -45,6 +45,7 @@ export class MockHub {
     this.world = makeWorld();
     this.admin = new MockAdmin(this.world, USERS);
     this.controls = new MockControls(this.world);
+    this.killAlls = new MockKillAlls(this.world, this.controls);
     this.world.start();
   }
 
@@ -120,7 +121,9 @@ export class MockHub {
         return this.#json(response, 201, { session: this.world.spawn(user, body as unknown as SpawnRequest) });
       case 'POST /api/mission-control/kill-all':
         write();
-        return ok({ results: await this.#killAll(user, body) });
+        return ok(await this.killAlls.run(user, body));
+      case 'GET /api/mission-control/kill-all':
+        return ok({ receipts: this.killAlls.receipts });
       case 'GET /api/mission-control/layout':
         return ok(this.world.layouts.get(user.id) ?? { layout: null, rev: 0 });
       case 'PUT /api/mission-control/layout': {
@@ -144,6 +147,8 @@ export class MockHub {
         return void response.writeHead(204).end();
       }
     }
+    const receipt = /^\/api\/mission-control\/kill-all\/([^/]+)$/.exec(path)?.[1];
+    if (receipt !== undefined && request.method === 'GET') return ok(this.killAlls.find(decodeURIComponent(receipt)));
     const decision = /^\/api\/mission-control\/approvals\/([^/]+)\/(approve|refuse)$/.exec(path);
     if (decision !== null) {
       write();
@@ -300,6 +305,7 @@ export class MockHub {
         this.world = this.#makeWorld();
         this.admin = new MockAdmin(this.world, USERS);
         this.controls = new MockControls(this.world);
+        this.killAlls = new MockKillAlls(this.world, this.controls);
         this.world.start();
         this.#cookies.clear();
         this.cut();
@@ -313,6 +319,9 @@ export class MockHub {
         break;
       case '/mock/expire':
         this.controls.expire();
+        break;
+      case '/mock/lease-over':
+        this.killAlls.expire();
         break;
       case '/mock/offer':
         this.admin.isOffered = body['isOffered'] === true;
@@ -381,28 +390,6 @@ export class MockHub {
     }
     const upTo = before === null ? all : all.filter((m) => m.seq < Number(before));
     return { messages: upTo.slice(-limit), hasMore: upTo.length > limit };
-  }
-
-  async #killAll(user: Actor, body: Body): Promise<object[]> {
-    if (body['confirm'] !== 'KILL ALL') throw new MockError(422, 'notConfirmed', 'confirm must be exactly KILL ALL');
-    const results: object[] = [];
-    for (const each of this.world.sessions.values()) {
-      const { sessionId, provider } = each.session;
-      if (each.isEnded || (body['provider'] !== undefined && body['provider'] !== provider)) continue;
-      await new Promise((resolve) => setTimeout(resolve, KILL_MS));
-      if (this.controls.isMarked(sessionId)) {
-        const approval = this.controls.ask(user, sessionId, 'kill', undefined, () => void this.world.act(user, sessionId, 'kill'));
-        results.push({ sessionId, outcome: 'awaitsApproval', detail: 'marked: it lives until a second person agrees; they have been asked', approvalId: approval.approvalId });
-        continue;
-      }
-      try {
-        const after = this.world.act(user, sessionId, 'kill');
-        results.push({ sessionId, outcome: 'killed', detail: after.statusReason });
-      } catch (error) {
-        results.push({ sessionId, outcome: 'failed', detail: error instanceof Error ? error.message : String(error) });
-      }
-    }
-    return results;
   }
 
   #audit(url: URL, limit = Number(url.searchParams.get('limit') ?? 50)): { entries: AuditRow[]; hasMore: boolean; verifiedTo: number } {

@@ -1,97 +1,110 @@
-// Pictures of every page: dark and light, 1280 and 1920 wide, with a fleet that is empty, busy, or failing. From the
-// fake hub and the built page: `npm run build && npm run screenshots [-- NAME…]`, into `screenshots/new/`.
+// Pictures of every page and dialog: dark and light, 1280 and 1920 wide, with a fleet that is empty, busy, or failing.
+// From the fake hub and the built page: `npm run build && npm run screenshots [-- PART-OF-A-NAME…]`, into
+// `screenshots/`, where `README.md` lists them.
+//
+// The panels are taken in every combination; everything else in the two that have both themes and both widths.
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { chromium, type Browser, type Page } from 'playwright-core';
+import { api } from '../src/routes.ts';
 import { busyWorld, emptyWorld, failingWorld } from '../mock/fleet.ts';
 import { MOCK_PASSWORD, MockHub, serve } from '../mock/server.ts';
 import type { World } from '../mock/world.ts';
+import { HOME, LOOKS, TWO_LOOKS, VIEWS, type FleetName, type Look, type Stage } from '../e2e/views.ts';
+import { small } from './png.ts';
 
 const HERE = import.meta.dirname;
-const OUT = join(HERE, '..', 'screenshots', 'new');
+const OUT = join(HERE, '..', 'screenshots');
 const only = process.argv.slice(2);
 /** Also on a machine with other things to do. */
-const PATIENCE_MS = 180_000;
+const PATIENCE_MS = 120_000;
+/** What fades in or out, and what a stream brings, has come by then. */
+const CALM_MS = 350;
 
-/** A page to look at, and how one comes there from the panels. */
-interface View {
-  name: string;
-  path?: string;
-  go?: (page: Page) => Promise<void>;
+const FLEETS: Record<FleetName, () => World> = { empty: emptyWorld, busy: busyWorld, failing: failingWorld };
+const nameOf = (name: string, fleet: FleetName, { theme, width }: Look): string => `${name}-${fleet}-${theme}-${width}.png`;
+const isWanted = (file: string): boolean => only.length === 0 || only.some((each) => file.includes(each));
+
+async function take(page: Page, file: string): Promise<void> {
+  if (!isWanted(file)) return;
+  await page.waitForTimeout(CALM_MS);
+  writeFileSync(join(OUT, file), small(await page.screenshot()));
 }
 
-const key = (pressed: string) => async (page: Page): Promise<void> => {
-  await page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur());
-  await page.keyboard.press(pressed);
-  await page.getByRole('dialog').waitFor();
-};
+/** People and tokens, so that there is something to see. */
+async function furnish({ page, hub }: Stage): Promise<void> {
+  const post = (path: string, body: object): Promise<unknown> =>
+    page.evaluate(([where, what]) => fetch(where, { method: 'POST', body: what, headers: { 'Content-Type': 'application/json' } }).then((r) => r.status), [path, JSON.stringify(body)] as const);
+  if (hub.admin.tokens.size > 0) return;
+  await post(api.tokens(), { name: 'Nightly report', role: 'observer' });
+  await post(api.tokens(), { name: 'Deploy hook', role: 'operator' });
+  await post(api.invitations(), { email: 'new.colleague@example.org', role: 'operator' });
+}
 
-const VIEWS: View[] = [
-  { name: 'panels' },
-  { name: 'roster-status', go: async (page) => void (await page.getByLabel('Group by').selectOption('status')) },
-  { name: 'inbox', go: key('i') },
-  {
-    name: 'search',
-    go: async (page) => {
-      await key('s')(page);
-      await page.keyboard.type('the');
-      await page.getByText(/found|said like that|not work/).first().waitFor();
-    },
-  },
-  { name: 'palette', go: key('Control+k') },
-  { name: 'keys', go: key('?') },
-  { name: 'spawn', go: key('n') },
-  { name: 'audit', go: key('a') },
-  { name: 'kill-all', go: async (page) => void (await page.getByRole('button', { name: 'Kill all' }).click()) },
-  ...['providers', 'nodes', 'people', 'tokens', 'account', 'retention'].map((section) => ({ name: `settings-${section}`, path: `/mission-control/settings/${section}` })),
-];
-
-const FLEETS: Record<string, () => World> = { empty: emptyWorld, busy: busyWorld, failing: failingWorld };
-
-async function shoot(browser: Browser, url: string, fleet: string, theme: 'dark' | 'light', width: number): Promise<void> {
-  const context = await browser.newContext({ viewport: { width, height: width === 1920 ? 1080 : 800 }, colorScheme: theme, reducedMotion: 'reduce' });
+async function shoot(browser: Browser, fleet: FleetName, look: Look): Promise<void> {
+  const views = VIEWS.filter((each) => each.fleets.includes(fleet) && (each.looks ?? TWO_LOOKS).includes(look));
+  const before = fleet === 'busy' && TWO_LOOKS.includes(look) ? ['sign-in', 'invitation'] : [];
+  if (![...views.map((each) => each.name), ...before].some((name) => isWanted(nameOf(name, fleet, look)))) return;
+  const hub = new MockHub(FLEETS[fleet]);
+  const { server, url } = await serve(hub, join(HERE, '..', 'dist'));
+  const context = await browser.newContext({ viewport: { width: look.width, height: look.width === 1920 ? 1080 : 800 }, colorScheme: look.theme, reducedMotion: 'reduce', locale: 'en-GB' });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
   page.setDefaultNavigationTimeout(PATIENCE_MS);
-  const take = async (name: string): Promise<void> => {
-    await page.waitForTimeout(250);
-    writeFileSync(join(OUT, `${name}-${fleet}-${theme}-${width}.png`), await page.screenshot());
-  };
-  const isWanted = (name: string): boolean => only.length === 0 || only.some((each) => `${name}-${fleet}-${theme}-${width}`.includes(each));
-  await page.goto(`${url}/mission-control/`);
+  const stage = { page, hub, url };
+  if (before.length > 0) {
+    await page.goto(`${url}/mission-control/invitation#mi_example`);
+    await page.getByRole('heading', { name: 'You are invited' }).waitFor();
+    await take(page, nameOf('invitation', fleet, look));
+  }
+  await page.goto(url + HOME);
   await page.getByLabel('Email').waitFor();
-  if (isWanted('sign-in')) await take('sign-in');
+  if (before.length > 0) await take(page, nameOf('sign-in', fleet, look));
   await page.getByLabel('Email').fill('admin@example.org');
   await page.getByLabel('Password').fill(MOCK_PASSWORD);
   await page.getByRole('button', { name: 'Sign in' }).click();
   await page.getByRole('status', { name: 'Connection: Live' }).waitFor();
-  for (const view of VIEWS) {
-    if (!isWanted(view.name)) continue;
-    await page.goto(url + (view.path ?? '/mission-control/'));
+  if (fleet === 'busy') await furnish(stage);
+  for (const view of views) {
+    if (!isWanted(nameOf(view.name, fleet, look)) && !view.name.startsWith('kill-all')) continue;
+    if (page.url() !== url + (view.path ?? HOME)) await page.goto(url + (view.path ?? HOME));
     await page.getByRole('status', { name: 'Connection: Live' }).waitFor();
-    await page.waitForTimeout(600);
     // Terminals are loaded when they are first shown.
-    if (view.path === undefined && fleet === 'busy') await page.locator('.xterm-rows', { hasText: 'parser' }).first().waitFor();
-    await view.go?.(page);
-    await take(view.name);
-    await page.keyboard.press('Escape');
+    if (view.path === undefined && fleet === 'busy' && !view.name.startsWith('kill-all')) await page.locator('.xterm-rows', { hasText: 'parser' }).first().waitFor();
+    await view.go?.(stage);
+    await take(page, nameOf(view.name, fleet, look));
+    await view.after?.(stage);
+    if ((await page.locator('dialog[open]').count()) > 0) await page.keyboard.press('Escape');
   }
   await context.close();
+  hub.stop();
+  server.closeAllConnections();
+  server.close();
+}
+
+/** The index, from what is there. */
+function list(): void {
+  const files = readdirSync(OUT).filter((file) => file.endsWith('.png'));
+  const rows = [{ name: 'sign-in', what: 'Sign in' }, { name: 'invitation', what: 'Somebody was invited' }, ...VIEWS].map(({ name, what }) => {
+    const mine = files.filter((file) => /^-(empty|busy|failing)-(dark|light)-\d+\.png$/.test(file.slice(name.length)) && file.startsWith(name)).sort();
+    return `| ${what} | ${mine.map((file) => `[${file.slice(name.length + 1, -4).replaceAll('-', ' ')}](${file})`).join(' · ')} |`;
+  });
+  const text = `# Pictures of the page
+
+Taken by \`npm run screenshots\` from the fake hub, with a fleet that is empty, busy or failing, dark and light, 1280 and
+1920 wide. The panels are here in every combination, everything else in the two that have both themes and both widths;
+what looks the same whatever the fleet does is here once. They have 256 colours each, to be small.
+
+| what | pictures |
+|---|---|
+${rows.join('\n')}
+`;
+  writeFileSync(join(OUT, 'README.md'), text);
 }
 
 mkdirSync(OUT, { recursive: true });
 const browser = await chromium.launch({ executablePath: process.env['MOSAIC_CHROMIUM'] ?? '/usr/bin/chromium', args: ['--headless', '--no-sandbox', '--disable-gpu'] });
-for (const [fleet, makeWorld] of Object.entries(FLEETS)) {
-  for (const theme of ['dark', 'light'] as const) {
-    for (const width of [1280, 1920]) {
-      const hub = new MockHub(makeWorld);
-      const { server, url } = await serve(hub, join(HERE, '..', 'dist'));
-      await shoot(browser, url, fleet, theme, width);
-      hub.stop();
-      server.closeAllConnections();
-      server.close();
-    }
-  }
-}
+for (const fleet of ['busy', 'failing', 'empty'] as const) for (const look of LOOKS) await shoot(browser, fleet, look);
 await browser.close();
+list();

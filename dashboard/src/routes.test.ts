@@ -13,7 +13,7 @@ describe('routes', () => {
       kill: api.act(id, 'kill'),
       input: api.terminalInput(id),
       resize: api.terminalResize(id),
-      killAll: api.killAll(),
+      killAll: [api.killAll(), api.killReceipt('r')],
       layout: api.layout(),
       audit: api.audit({ limit: 50, before: 9, user: '' }),
       nodes: api.nodes(),
@@ -56,7 +56,10 @@ describe('routes', () => {
         "inject": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/inject",
         "input": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/terminal/input",
         "kill": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/kill",
-        "killAll": "/api/mission-control/kill-all",
+        "killAll": [
+          "/api/mission-control/kill-all",
+          "/api/mission-control/kill-all/r",
+        ],
         "layout": "/api/mission-control/layout",
         "messages": "/api/mission-control/sessions/01JD8Z2V9Q0000000000000000/messages?limit=100&before=7",
         "nodes": "/api/nodes",
@@ -75,7 +78,7 @@ describe('routes', () => {
   });
 
   it('of the page are read back as they were built', () => {
-    for (const where of [{ name: 'grid' }, { name: 'session', id: 'a/b c' }, { name: 'settings' }, { name: 'settings', section: 'nodes' }, { name: 'session', id: 'a', seq: 12 }, { name: 'replay', id: 'a/b' }] as const) {
+    for (const where of [{ name: 'grid' }, { name: 'session', id: 'a/b c' }, { name: 'settings' }, { name: 'settings', section: 'nodes' }, { name: 'session', id: 'a', seq: 12 }, { name: 'replay', id: 'a/b' }, { name: 'killAll', id: 'a/b' }] as const) {
       expect(page.parse(page.href(where))).toEqual(where);
     }
     expect(page.parse('/mission-control')).toEqual({ name: 'grid' });

@@ -45,6 +45,7 @@ export const api = {
   refuse: (id: string): string => `${MC}/approvals/${encodeURIComponent(id)}/refuse`,
   recording: (id: string, query?: { last?: number }): string => withQuery(`${session(id)}/terminal/recording`, query),
   killAll: (): string => `${MC}/kill-all`,
+  killReceipt: (id: string): string => `${MC}/kill-all/${encodeURIComponent(id)}`,
   layout: (): string => `${MC}/layout`,
   audit: (query?: { limit?: number; before?: number; user?: string; session?: string; action?: string }): string =>
     withQuery(`${MC}/audit`, query),
@@ -79,7 +80,13 @@ export const api = {
 const BASE = '/mission-control/';
 
 /** What the address bar can say. */
-export type Page = { name: 'grid' } | { name: 'session'; id: string; seq?: number } | { name: 'replay'; id: string } | { name: 'settings'; section?: string };
+export type Page =
+  | { name: 'grid' }
+  | { name: 'session'; id: string; seq?: number }
+  | { name: 'replay'; id: string }
+  | { name: 'settings'; section?: string }
+  /** The panels, and over them what became of a kill-all. */
+  | { name: 'killAll'; id: string };
 
 export const page = {
   href: (where: Page): string => {
@@ -90,6 +97,8 @@ export const page = {
         return `${BASE}sessions/${encodeURIComponent(where.id)}${where.seq === undefined ? '' : `/${where.seq}`}`;
       case 'replay':
         return `${BASE}sessions/${encodeURIComponent(where.id)}/replay`;
+      case 'killAll':
+        return `${BASE}kill-all/${encodeURIComponent(where.id)}`;
       case 'settings':
         return `${BASE}settings${where.section === undefined ? '' : `/${encodeURIComponent(where.section)}`}`;
     }
@@ -97,6 +106,8 @@ export const page = {
   parse: (path: string): Page => {
     const settings = /^\/mission-control\/settings(?:\/([a-z-]+))?\/?$/.exec(path);
     if (settings !== null) return settings[1] === undefined ? { name: 'settings' } : { name: 'settings', section: settings[1] };
+    const receipt = /^\/mission-control\/kill-all\/([^/]+)\/?$/.exec(path)?.[1];
+    if (receipt !== undefined) return { name: 'killAll', id: decodeURIComponent(receipt) };
     const found = /^\/mission-control\/sessions\/([^/]+)(?:\/(\d+|replay))?\/?$/.exec(path);
     if (found?.[1] === undefined) return { name: 'grid' };
     const id = decodeURIComponent(found[1]);

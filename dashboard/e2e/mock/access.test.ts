@@ -127,11 +127,11 @@ describe('by keyboard alone', () => {
     await keys.press('Control+k');
     await keys.type('kill all');
     await keys.press('Enter');
-    const dialog = page.getByRole('alertdialog', { name: 'Kill all sessions' });
+    await page.getByRole('alertdialog', { name: 'Kill all sessions' }).waitFor();
     await tabTo('the box', () => page.evaluate(() => document.activeElement?.tagName === 'INPUT'));
     await keys.type('KILL ALL');
     await keys.press('Enter');
-    await dialog.getByText('2 of 2 sessions ended.').waitFor({ timeout: DEADLINE_MS });
+    await page.getByRole('dialog', { name: 'Kill-all of every runtime' }).getByText('2 of 2 sessions ended.').waitFor({ timeout: DEADLINE_MS });
 
     async function start(profile: string, title: string): Promise<void> {
       await tabTo('the profiles', () => page.evaluate(() => document.activeElement?.getAttribute('name') === 'profile'));

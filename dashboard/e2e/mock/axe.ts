@@ -10,8 +10,6 @@ const SOURCE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe
  *  it would be read out at every change. */
 const OPTIONS = { preload: false, resultTypes: ['violations'], rules: { 'label-content-name-mismatch': { enabled: false } } };
 
-/** Fainter than it should be: the time beside a message. To go when that is cured. */
-const KNOWN = 'article time';
 /** What an agent draws, in colours of its own. */
 const TERMINAL = '.xterm';
 
@@ -25,12 +23,12 @@ interface Violation {
 /** What axe finds serious or critical, as lines that name the rule and the places. */
 export async function serious(page: Page): Promise<string[]> {
   if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(SOURCE);
-  const violations = await page.evaluate(async ({ options, KNOWN, TERMINAL }) => {
+  const violations = await page.evaluate(async ({ options, TERMINAL }) => {
     // What fades in is judged as it will stand.
     await Promise.all(document.getAnimations().filter((each) => each.effect?.getComputedTiming().iterations === 1).map((each) => each.finished.catch(() => undefined)));
     const { axe } = window as unknown as { axe: { run: (context: object, options: object) => Promise<{ violations: Violation[] }> } };
-    return (await axe.run({ exclude: [KNOWN, TERMINAL] }, options)).violations;
-  }, { options: OPTIONS, KNOWN, TERMINAL });
+    return (await axe.run({ exclude: [TERMINAL] }, options)).violations;
+  }, { options: OPTIONS, TERMINAL });
   return violations
     .filter(({ impact }) => impact === 'serious' || impact === 'critical')
     .map(({ id, help, nodes }) => `${id}: ${help}\n${nodes.slice(0, 6).map((node) => `    ${node.target.join(' ')}  ${node.failureSummary.split('\n').slice(1, 2).join('').trim()}`).join('\n')}`);

@@ -111,8 +111,9 @@ describe('a marked session', () => {
     const dialog = grace.page.getByRole('alertdialog', { name: 'Kill all sessions' });
     await dialog.getByRole('textbox').fill('KILL ALL');
     await grace.page.keyboard.press('Enter');
-    await dialog.getByText('1 of 2 sessions ended.').waitFor({ timeout: DEADLINE_MS });
-    await dialog.getByText('1 is marked and lives until a second person agrees; they have been asked.').waitFor();
+    const receipt = grace.page.getByRole('dialog', { name: 'Kill-all of every runtime' });
+    await receipt.getByText('1 of 2 sessions ended.').waitFor({ timeout: DEADLINE_MS });
+    await receipt.getByText('1 is marked and lives until a second person agrees; they have been asked.').waitFor();
     await adas.getByRole('region', { name: 'Grace asks: Kill' }).getByRole('button', { name: 'Approve' }).click();
     await until('it has ended', async () => (await grace.session(sessionId)).status === 'killed');
   });

@@ -42,7 +42,10 @@ describe('the page', () => {
     await steer('cut');
     const banner = visitor.page.getByText(/^Not live for/);
     await banner.waitFor({ timeout: DEADLINE_MS });
-    expect((await banner.boundingBox())?.y).toBeLessThan(100);
+    const box = await banner.boundingBox();
+    expect(box?.y).toBeLessThan(100);
+    // It covers nothing: what stands below begins below it.
+    expect((await visitor.page.getByRole('main').boundingBox())?.y).toBeGreaterThanOrEqual((box?.y ?? 0) + (box?.height ?? 0));
     writeFileSync(join(SHOTS, 'not-live.png'), await visitor.page.screenshot());
     await visitor.page.unroute('**/stream?**');
     await visitor.page.getByRole('status', { name: 'Connection: Live' }).waitFor({ timeout: 40_000 });
@@ -208,7 +211,8 @@ describe('the page', () => {
     const screen = panel.locator('.xterm-rows');
     await until('it is drawn', async () => (await screen.innerText()).includes('claude'));
     const title = screen.locator('span', { hasText: 'claude' }).first();
-    expect(await title.evaluate((span) => getComputedStyle(span).color)).toBe('rgb(90, 169, 255)');
+    // The row may be drawn anew between finding and looking at it.
+    await until('it has its colour', async () => (await title.evaluate((span) => getComputedStyle(span).color)) === 'rgb(90, 169, 255)');
     await steer('cut');
     const step = async (): Promise<number> => Number(/step (\d+)/.exec(await screen.innerText())?.[1] ?? 0);
     const before = await step();

@@ -1,4 +1,4 @@
-// What stands around the panels: roster, inbox, palette, keys, search, kill-all, audit, spawn and first-run.
+// What stands around the panels: roster, inbox, palette, keys, search, audit, spawn and first-run.
 
 import { readFileSync } from 'node:fs';
 import { beforeEach, describe, expect, it } from 'vitest';
@@ -63,7 +63,7 @@ describe('the roster', () => {
   it('draws only the rows in view of a fleet of thousands', async () => {
     await steer('many', { count: 3_000 });
     const { page } = await visit(stack.operator);
-    await page.getByRole('treeitem').nth(5).waitFor();
+    await page.getByRole('heading', { name: 'Roster 3000' }).waitFor({ timeout: DEADLINE_MS });
     expect(await page.getByRole('treeitem').count()).toBeLessThan(60);
     await page.getByRole('tree').focus();
     await page.keyboard.press('End');
@@ -207,26 +207,6 @@ describe('search', () => {
     expect(await hits.count()).toBe(70);
     expect(await page.getByRole('button', { name: 'Look further' }).count()).toBe(0);
     expect(await serious(page)).toEqual([]);
-  });
-});
-
-describe('kill-all', () => {
-  it('shows its progress session by session, and a receipt that can be copied', async () => {
-    const visitor = await visit(stack.operator);
-    for (let i = 1; i <= 12; i += 1) await visitor.spawn('e2e-echo', `Victim ${i}`);
-    const { page } = visitor;
-    await page.getByRole('button', { name: 'Kill all' }).click();
-    const dialog = page.getByRole('alertdialog', { name: 'Kill all sessions' });
-    await dialog.getByLabel(/^Type/).fill('KILL ALL');
-    await dialog.getByRole('button', { name: 'Kill 12' }).click();
-    await dialog.getByRole('progressbar', { name: 'Ended sessions' }).waitFor();
-    await dialog.getByText('12 of 12 sessions ended.').waitFor({ timeout: DEADLINE_MS });
-    await page.context().grantPermissions(['clipboard-read', 'clipboard-write'], { origin: stack.url });
-    await dialog.getByRole('button', { name: 'Copy the receipt' }).click();
-    await dialog.getByRole('button', { name: 'Copied' }).waitFor();
-    const receipt = await page.evaluate(() => navigator.clipboard.readText());
-    expect(receipt).toMatch(/^Kill-all of every runtime in default, by Grace, /);
-    expect(receipt.match(/^killed\t/gm)).toHaveLength(12);
   });
 });
 

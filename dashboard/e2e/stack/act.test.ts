@@ -183,8 +183,9 @@ describe('an operator', () => {
     expect(await button.isDisabled()).toBe(true);
     await dialog.getByLabel(/^Type/).fill('KILL ALL');
     await button.click();
-    await dialog.getByText(/of \d+ sessions? ended/).waitFor({ timeout: 60_000 });
-    expect(await dialog.getByRole('listitem').filter({ hasText: 'Last one' }).count()).toBe(1);
+    const receipt = visitor.page.getByRole('dialog', { name: `Kill-all of ${one.provider}` });
+    await receipt.getByText(/of \d+ sessions? ended/).waitFor({ timeout: 60_000 });
+    expect(await receipt.getByRole('listitem').filter({ hasText: 'Last one' }).count()).toBe(1);
     await until('it is killed', async () => (await visitor.session(one.sessionId)).status === 'killed');
   }, 120_000);
 });

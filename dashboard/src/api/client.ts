@@ -14,7 +14,7 @@ import type {
   InjectReply,
   InjectRequest,
   Json,
-  KillAllResult,
+  KillReceipt,
   LayoutReply,
   Me,
   Message,
@@ -101,14 +101,15 @@ export class HubClient {
   answer = (id: string, body: AnswerRequest): Promise<ActReply | Waiting> =>
     this.#json(api.answer(id), { method: 'POST', body });
   act = (id: string, verb: SessionVerb): Promise<ActReply | Waiting> => this.#json(api.act(id, verb), { method: 'POST' });
-  killAll = async (provider: string | null): Promise<KillAllResult[]> =>
-    (
-      await this.#json<{ results: KillAllResult[] }>(api.killAll(), {
-        method: 'POST',
-        body: provider === null ? { confirm: 'KILL ALL' } : { confirm: 'KILL ALL', provider },
-        deadlineMs: KILL_ALL_DEADLINE_MS,
-      })
-    ).results;
+  killAll = (provider: string | null): Promise<KillReceipt> =>
+    this.#json(api.killAll(), {
+      method: 'POST',
+      body: provider === null ? { confirm: 'KILL ALL' } : { confirm: 'KILL ALL', provider },
+      deadlineMs: KILL_ALL_DEADLINE_MS,
+    });
+  /** The last kill-alls, as they are now, the newest first. */
+  killReceipts = async (): Promise<KillReceipt[]> => (await this.#json<{ receipts: KillReceipt[] }>(api.killAll())).receipts;
+  killReceipt = (id: string): Promise<KillReceipt> => this.#json(api.killReceipt(id));
   spawn = async (body: SpawnRequest): Promise<Session> =>
     (await this.#json<{ session: Session }>(api.sessions(), { method: 'POST', body })).session;
 

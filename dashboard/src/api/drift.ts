@@ -46,7 +46,7 @@ export type Checked = [
   Reads<Ours.StreamEvents['controls'], Received<Hub['ControlsEvent']>>,
   Reads<Ours.Waiting, Received<Hub['Waiting']>>,
   Reads<Admin.SearchPage, Received<Hub['SearchResults']>>,
-  Reads<Ours.KillAllResult, Received<Hub['KillResult']>>,
+  Reads<Ours.KillReceipt, Received<Hub['KillReceipt']>>,
   Sends<Hub['SpawnBody'], Ours.SpawnRequest>,
   Sends<Hub['InjectBody'], Ours.InjectRequest>,
   Sends<Hub['AnswerBody'], Ours.AnswerRequest>,

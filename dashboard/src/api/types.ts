@@ -364,10 +364,24 @@ export interface ActReply {
 
 export interface KillAllResult {
   sessionId: string;
+  node: string;
   outcome: Open<'killed' | 'ended' | 'pending' | 'expired' | 'survived' | 'refused' | 'unknown' | 'failed' | 'awaitsApproval'>;
   detail?: string;
   /** The request that a second person has to agree to. */
   approvalId?: string;
+}
+
+/** What became of a kill-all, as it stands now. */
+export interface KillReceipt {
+  receiptId: string;
+  at: string;
+  by: { id?: string; name: string };
+  /** A provider, or `all`. */
+  scope: string;
+  /** Until when nodes that are away carry it out on their return. */
+  leaseUntil: string;
+  state: Open<'complete' | 'pending'>;
+  results: KillAllResult[];
 }
 
 export interface LayoutReply {

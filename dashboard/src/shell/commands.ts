@@ -16,6 +16,8 @@ export interface Does {
   theme: () => void;
   maySpawn: boolean;
   mayKillAll: boolean;
+  /** Where there was one. */
+  lastKillAll?: () => void;
 }
 
 export function pageShortcuts(does: Does): Shortcut[] {
@@ -32,6 +34,7 @@ export function pageShortcuts(does: Does): Shortcut[] {
     { id: 'theme', keys: ['t'], title: 'Dark or light colours', ...page, run: does.theme },
     // Without a key: nobody is to come here by a slip of the finger.
     ...(does.mayKillAll ? [{ id: 'killAll', keys: [], title: 'Kill all sessions…', ...page, run: () => does.open('killAll') }] : []),
+    ...(does.lastKillAll === undefined ? [] : [{ id: 'lastKillAll', keys: [], title: 'Receipt of the last kill-all', ...page, run: does.lastKillAll }]),
     { id: 'region', keys: ['F6'], title: 'Next area: bar, roster, panels', group: 'Page', run: () => does.nextRegion(1) },
     { id: 'regionBack', keys: ['shift+F6'], title: 'Area before', group: 'Page', run: () => does.nextRegion(-1) },
     { id: 'escape', keys: ['Escape'], title: 'Close, or leave the full screen', group: 'Page' },
@@ -45,7 +48,8 @@ export function pageShortcuts(does: Does): Shortcut[] {
     ...Array.from({ length: 9 }, (_, i): Shortcut => ({
       id: `panel${i + 1}`,
       keys: [String(i + 1)],
-      title: `Go to panel ${i + 1}`,
+      title: i === 0 ? 'Go to panel 1, and so on to 9' : `Go to panel ${i + 1}`,
+      isListed: i === 0,
       group: 'Panels',
       run: () => does.panel(i),
     })),

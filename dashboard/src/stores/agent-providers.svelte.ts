@@ -2,52 +2,34 @@
 // something that matters here, the list is asked for again.
 
 import type { HubClient } from '../api/client.ts';
-import { errorText, type ErrorText } from '../api/errors.ts';
 import type { AgentProvider, AgentProviderInput, NodeInfo } from '../api/types.ts';
-
-export type AgentProviderList =
-  | { state: 'loading' }
-  | { state: 'ready'; list: AgentProvider[] }
-  | { state: 'failed'; error: ErrorText };
+import { Resource } from './resource.svelte.ts';
 
 type Client = Pick<HubClient, 'agentProviders' | 'createAgentProvider' | 'updateAgentProvider' | 'deleteAgentProvider'>;
 
 export class AgentProviders {
-  all = $state.raw<AgentProviderList>({ state: 'loading' });
+  readonly list: Resource<AgentProvider[]>;
   readonly #client: Client;
-  /** Only the answer to the last question counts. */
-  #asked = 0;
 
   constructor(client: Client) {
     this.#client = client;
+    this.list = new Resource(() => client.agentProviders());
   }
 
   /** True while a node does not have what it should. */
   get isUnsettled(): boolean {
-    return this.all.state === 'ready' && this.all.list.some((each) => each.delivery !== 'applied');
-  }
-
-  async load(): Promise<void> {
-    this.#asked += 1;
-    const mine = this.#asked;
-    try {
-      const list = await this.#client.agentProviders();
-      if (mine === this.#asked) this.all = { state: 'ready', list };
-    } catch (error) {
-      // What is shown already is better than nothing.
-      if (mine === this.#asked && this.all.state !== 'ready') this.all = { state: 'failed', error: errorText(error) };
-    }
+    return this.list.all.state === 'ready' && this.list.all.value.some((each) => each.delivery !== 'applied');
   }
 
   async save(id: string | null, input: Partial<AgentProviderInput> & AgentProviderInput): Promise<void> {
     if (id === null) await this.#client.createAgentProvider(input);
     else await this.#client.updateAgentProvider(id, input);
-    await this.load();
+    await this.list.load();
   }
 
   async remove(id: string): Promise<void> {
     await this.#client.deleteAgentProvider(id);
-    await this.load();
+    await this.list.load();
   }
 }
 

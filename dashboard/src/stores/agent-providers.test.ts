@@ -22,8 +22,8 @@ function fake(answers: (AgentProvider[] | Error)[]) {
 describe('agent providers', () => {
   it('are asked for again after every change', async () => {
     const { calls, store } = fake([[], [makeAgentProvider('a', { delivery: 'pending' })], [makeAgentProvider('a')], []]);
-    await store.load();
-    expect(store.all).toEqual({ state: 'ready', list: [] });
+    await store.list.load();
+    expect(store.list.all).toEqual({ state: 'ready', value: [] });
     await store.save(null, { ...INPUT, credentials: 'x' });
     expect(store.isUnsettled).toBe(true);
     await store.save('a', INPUT);
@@ -38,11 +38,11 @@ describe('agent providers', () => {
 
   it('stay on the page when asking again fails, and say why when there is nothing yet', async () => {
     const { store } = fake([new Error('away'), [makeAgentProvider('a')], new Error('away')]);
-    await store.load();
-    expect(store.all).toMatchObject({ state: 'failed', error: { message: 'away' } });
-    await store.load();
-    await store.load();
-    expect(store.all).toMatchObject({ state: 'ready', list: [{ id: 'a' }] });
+    await store.list.load();
+    expect(store.list.all).toMatchObject({ state: 'failed', error: { message: 'away' } });
+    await store.list.load();
+    await store.list.load();
+    expect(store.list.all).toMatchObject({ state: 'ready', value: [{ id: 'a' }] });
   });
 
   it('depend on what nodes say of settings and runtimes, and not on their load', () => {

@@ -37,6 +37,12 @@ export function clockTime(timestamp: string): string {
   return Number.isNaN(date.getTime()) ? timestamp : date.toLocaleTimeString([], { hour12: false });
 }
 
+/** To the minute, for tables. */
+export function dateMinute(timestamp: string): string {
+  const date = new Date(timestamp);
+  return Number.isNaN(date.getTime()) ? timestamp : date.toLocaleString([], { dateStyle: 'short', timeStyle: 'short', hour12: false });
+}
+
 export function dateTime(timestamp: string): string {
   const date = new Date(timestamp);
   return Number.isNaN(date.getTime()) ? timestamp : date.toLocaleString([], { hour12: false });

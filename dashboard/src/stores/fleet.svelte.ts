@@ -34,10 +34,10 @@ export class Fleet {
   readonly #cells = new Map<string, SessionCell>();
   readonly #pending = new Map<string, Session>();
   #seenSinceFresh: Set<string> | null = null;
-  readonly #onEnded: (sessionId: string) => void;
+  readonly #onEnded: (session: Session) => void;
   readonly #changed = perFrame(() => this.flush(), REDRAW_PAUSE_MS);
 
-  constructor(onEnded: (sessionId: string) => void = () => undefined) {
+  constructor(onEnded: (session: Session) => void = () => undefined) {
     this.#onEnded = onEnded;
   }
 
@@ -57,15 +57,19 @@ export class Fleet {
     return [...this.#cells.values()];
   }
 
+  /** Sessions by what is known of them now. */
   readonly counts: Record<StatusKey, number> = $derived.by(() => {
     const counts = { spawning: 0, running: 0, waiting: 0, paused: 0, completed: 0, failed: 0, killed: 0, other: 0 };
-    for (const { session } of this.all()) counts[statusKey(session.status)] += 1;
+    for (const { session } of this.all()) if (session.stale !== true || isEnded(session.status)) counts[statusKey(session.status)] += 1;
     return counts;
   });
 
   readonly active: Session[] = $derived.by(() =>
     this.all().map((cell) => cell.session).filter((session) => !isEnded(session.status)),
   );
+
+  /** Sessions of nodes that are away: their status is what it was then. */
+  readonly away: number = $derived.by(() => this.active.filter((session) => session.stale === true).length);
 
   readonly needing: Session[] = $derived.by(() => this.active.filter((session) => session.attention !== undefined));
 
@@ -130,13 +134,13 @@ export class Fleet {
       if (cell === undefined) {
         this.#cells.set(id, new SessionCell(session));
         isStructural = true;
-        if (isEnded(session.status)) this.#onEnded(id);
+        if (isEnded(session.status)) this.#onEnded(session);
         continue;
       }
       const before = cell.session;
       cell.session = session;
       if (shape(before) !== shape(session)) isStructural = true;
-      if (isEnded(session.status) && !isEnded(before.status)) this.#onEnded(id);
+      if (isEnded(session.status) && !isEnded(before.status)) this.#onEnded(session);
     }
     this.#pending.clear();
     if (isStructural) {

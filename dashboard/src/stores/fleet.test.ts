@@ -42,7 +42,7 @@ describe('the fleet', () => {
 
   it('tells of an end once, and forgets the oldest ends', () => {
     const ends: string[] = [];
-    const fleet = new Fleet((id) => ends.push(id));
+    const fleet = new Fleet(({ sessionId }) => ends.push(sessionId));
     fleet.learn(Array.from({ length: 400 }, (_, i) => makeSession(`S${i}`)));
     fleet.learn(
       Array.from({ length: 400 }, (_, i) =>
@@ -53,6 +53,12 @@ describe('the fleet', () => {
     expect(fleet.all()).toHaveLength(300);
     expect(fleet.get('S0')).toBeNull();
     expect(fleet.get('S399')).not.toBeNull();
+  });
+
+  it('counts nothing as running that is not known to, and it is not lost either', () => {
+    const fleet = new Fleet();
+    fleet.learn([makeSession('A'), makeSession('B', { stale: true }), makeSession('C', { stale: true, status: 'failed' })]);
+    expect([fleet.counts.running, fleet.counts.failed, fleet.away, fleet.active.length]).toEqual([1, 1, 1, 2]);
   });
 
   it('counts by status', () => {

@@ -20,6 +20,7 @@ import { Confirm } from './confirm.svelte.ts';
 import { Conversation } from './conversation.svelte.ts';
 import { Fleet } from './fleet.svelte.ts';
 import { Inbox } from './inbox.svelte.ts';
+import { KillAlls } from './kill-alls.svelte.ts';
 import { Notify } from './notify.svelte.ts';
 import { LayoutStore, PANELS_MAX, type PanelView } from './layout.svelte.ts';
 import { isEnded } from './status.ts';
@@ -62,6 +63,7 @@ export class Mission {
   readonly actions: Actions;
   readonly answers: Answers;
   readonly controls: Controls;
+  readonly killAlls: KillAlls;
   readonly agentProviders: AgentProviders;
   #lookups = $state.raw<ReadonlyMap<string, Lookup>>(new Map());
   /** Sessions that were started here and whose terminal has not been shown yet. */
@@ -73,11 +75,15 @@ export class Mission {
     this.client = new HubClient({ onSignedOut: () => this.#onSignedOut() });
     this.admin = new Admin(this.client);
     this.account = new AccountStore(this.client);
-    this.fleet = new Fleet((id) => this.#conversations.get(id)?.conversation.onEnded());
+    this.fleet = new Fleet((session) => {
+      this.#conversations.get(session.sessionId)?.conversation.onEnded();
+      if (session.status === 'killed') this.killAlls.onKilled();
+    });
     this.layout = new LayoutStore(this.client, (error) => this.toasts.error('Your layout could not be kept', error), globalThis.localStorage ?? null);
     this.sends = new Sends(this.client);
     this.actions = new Actions(this.client, this.fleet, this.toasts, this.confirm, () => this.account.userId);
     this.controls = new Controls(this.client, this.toasts, () => this.account.userId);
+    this.killAlls = new KillAlls(this.client, () => this.account.userId, globalThis.sessionStorage ?? null);
     this.answers = new Answers(this.client, (session) => this.fleet.learn([session]));
     this.agentProviders = new AgentProviders(this.client);
     this.#stream = new HubStream({
@@ -240,6 +246,7 @@ export class Mission {
     this.clock.start();
     await this.layout.load();
     this.#stream.start();
+    this.killAlls.begin();
     try {
       this.fleet.learnNodes(await this.client.nodes());
     } catch (error) {
@@ -295,6 +302,7 @@ export class Mission {
   }
 
   #onReady(): void {
+    void this.killAlls.load();
     for (const id of this.fleet.onReady()) void this.#seekEnded(id);
     this.activities.begin(this.fleet.active);
     if (this.layout.isFirstVisit && this.layout.layout.panels.length === 0) {
@@ -329,6 +337,7 @@ export class Mission {
   #onSignedOut(): void {
     this.account.onSignedOut();
     this.#stream.stop();
+    this.killAlls.stop();
     this.clock.stop();
   }
 

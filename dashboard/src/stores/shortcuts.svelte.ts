@@ -16,6 +16,8 @@ export interface Shortcut {
   title: string;
   group: ShortcutGroup;
   run?: () => void;
+  /** False where another one in the list speaks for it. */
+  isListed?: boolean;
   /** Also offered in the palette. */
   isCommand?: boolean;
 }

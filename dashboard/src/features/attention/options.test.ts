@@ -7,7 +7,7 @@ const asked = (takesText?: boolean): Asked => ({ requestId: 'm1', options: [], .
 describe('answers', () => {
   it('look like what they mean, also those of a newer hub', () => {
     const tones = ['allowOnce', 'allowAlways', 'rejectOnce', 'rejectAlways', 'choice', 'postpone'].map(optionTone);
-    expect(tones).toEqual(['primary', 'primary', 'danger', 'danger', 'plain', 'plain']);
+    expect(tones).toEqual(['primary', 'plain', 'danger', 'danger', 'plain', 'plain']);
     expect(new Set(['allowOnce', 'allowAlways', 'rejectOnce', 'rejectAlways', 'postpone'].map(optionHint)).size).toBe(5);
   });
 

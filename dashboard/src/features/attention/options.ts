@@ -2,11 +2,11 @@
 
 import type { AnswerRequest, Asked, OptionKind } from '../../api/types.ts';
 
-/** Leave is what one is here to give, a refusal is final; what is neither, or new to us, is plain. */
+/** Leave for this once is what one is here to give, a refusal is final; what lasts, and what is neither or new to us, is
+ *  plain: nobody is to give more than is asked for by a slip of the hand. */
 export function optionTone(kind: OptionKind): 'primary' | 'danger' | 'plain' {
   switch (kind) {
     case 'allowOnce':
-    case 'allowAlways':
       return 'primary';
     case 'rejectOnce':
     case 'rejectAlways':
