@@ -94,6 +94,8 @@ pub struct App {
     pub limits: Arc<Limits>,
     /// Scheme and host of the hub as browsers see it.
     pub public_url: Option<String>,
+    /// True if the hub itself shakes hands.
+    pub tls: bool,
     /// Proxies before the hub that are believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// What operators do.
@@ -123,7 +125,7 @@ pub struct App {
 impl App {
     /// Whether browsers reach the hub over TLS.
     pub fn is_https(&self) -> bool {
-        self.public_url.as_ref().is_some_and(|url| url.starts_with("https://"))
+        self.public_url.as_ref().map_or(self.tls, |url| url.starts_with("https://"))
     }
 
     /// Name of the cookie.

@@ -65,7 +65,8 @@ struct HubTable {
     /// File with the keys that seal what is kept secret; made if it is not there, `secret.key` beside the store if
     /// absent. Several hubs share one. `MOSAIC_SECRET_KEY`.
     secret_key: Option<PathBuf>,
-    /// HTTPS: certificate and key, PEM. In plain if absent.
+    /// HTTPS: certificate and key, PEM. In plain if absent. Where `public_url` does not say otherwise, the cookie is for
+    /// TLS only then.
     tls: Option<TlsTable>,
     /// How long a kill-all waits for nodes that are away, in seconds: those that come back later do not carry it out.
     #[serde(default = "default_kill_all_lease")]
