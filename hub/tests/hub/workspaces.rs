@@ -1,5 +1,7 @@
 //! Several workspaces in one hub: each sees its own, and nobody else's.
 
+use std::path::PathBuf;
+
 use bus_schema::*;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -9,26 +11,33 @@ use crate::support::*;
 
 const S3: &str = "01JD8Z2V9Q0000000000000003";
 
-/// A hub with the workspaces `default` and `lab`, and a node `n1` in each.
-async fn two() -> (Stack, Node, Node) {
-    two_with("").await
-}
-
-/// The same, with further tables.
-async fn two_with(tables: &str) -> (Stack, Node, Node) {
+/// A hub that does not run yet, with the workspaces `default` and `lab`; and the credentials of a node `n1` in `lab`.
+pub fn idle_two() -> (Stack, PathBuf) {
     let mut identity = TestIdentity::new().unwrap();
     let (lab, n1) = (WorkspaceId::new("lab").unwrap(), NodeId::new("n1").unwrap());
     identity.identity().add_workspace(&lab).unwrap();
     identity.identity().add_node(&lab, &n1).unwrap();
     let (hub, node) = (identity.identity().hub_creds(&lab), identity.identity().node_creds(&lab, &n1));
     let mut stack = Stack::idle(NatsServer::start_with(identity).unwrap());
-    stack.tables = format!("[[workspaces]]\nname = \"lab\"\ncreds = {hub:?}\n{tables}");
+    stack.tables = format!("[[workspaces]]\nname = \"lab\"\ncreds = {hub:?}\n");
     let person = |email: &str, role: &str, workspace: &str| json!({"email": email, "password": "passpass", "role": role, "workspace": workspace});
     stack.people = vec![
         person("both@example.org", "observer", "default"),
         person("both@example.org", "operator", "lab"),
         person("lab@example.org", "admin", "lab"),
     ];
+    (stack, node)
+}
+
+/// A hub with both, and a node `n1` in each.
+async fn two() -> (Stack, Node, Node) {
+    two_with("").await
+}
+
+/// The same, with further tables.
+async fn two_with(tables: &str) -> (Stack, Node, Node) {
+    let (mut stack, node) = idle_two();
+    stack.tables += tables;
     stack.start_hub().await;
     let ours = stack.node("n1").await;
     let theirs = Bus::connect(&stack.nats.url(), &node, "n1").await.unwrap();
