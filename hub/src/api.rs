@@ -1,7 +1,7 @@
 //! The HTTP API: one table of routes, what each asks of whoever calls it, and what happens around every request.
 //!
 //! ```text
-//! request ─► request id ─► answer counted, headers ─► the route's access ─► handler
+//! request ─► what is around every one (around.rs) ─► its workspace ─► the route's access ─► handler
 //! ```
 //!
 //! Laws:
@@ -11,6 +11,7 @@
 
 mod actions;
 mod agent_providers;
+mod around;
 mod audit;
 mod auth;
 mod body;
@@ -42,16 +43,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::AsHeaderName;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
-use bus_schema::{Actor, SessionId, WorkspaceId};
+use bus_schema::{Actor, SessionId};
 use hub_store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use ulid::Ulid;
 use utoipa::openapi::path::PathItem;
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
@@ -67,9 +67,10 @@ use crate::enrolment::Enrolment;
 use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::live::Live;
-use crate::metrics::{Answer, Metrics};
+use crate::metrics::Metrics;
 use crate::policy::{Access, Role};
 use crate::retention::Retention;
+pub use around::RequestId;
 pub use document::openapi;
 use error::ApiError;
 pub use workspaces::{Workspaces, router};
@@ -94,6 +95,8 @@ pub struct App {
     pub limits: Arc<Limits>,
     /// Scheme and host of the hub as browsers see it.
     pub public_url: Option<String>,
+    /// True if the hub itself shakes hands.
+    pub tls: bool,
     /// Proxies before the hub that are believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// What operators do.
@@ -123,7 +126,7 @@ pub struct App {
 impl App {
     /// Whether browsers reach the hub over TLS.
     pub fn is_https(&self) -> bool {
-        self.public_url.as_ref().is_some_and(|url| url.starts_with("https://"))
+        self.public_url.as_ref().map_or(self.tls, |url| url.starts_with("https://"))
     }
 
     /// Name of the cookie.
@@ -257,7 +260,7 @@ pub fn table() -> Vec<Route> {
     ]
 }
 
-/// The whole server of one workspace.
+/// What answers in one workspace.
 fn router_of(app: Shared) -> Router {
     let mut router = Router::new();
     for route in table() {
@@ -265,41 +268,7 @@ fn router_of(app: Shared) -> Router {
         router = router.route(&route.path, route.router.route_layer(guard));
     }
     let router = router.merge(page::router()).fallback(page::fallback).method_not_allowed_fallback(error::wrong_method);
-    router.layer(from_fn_with_state(Arc::clone(&app), around)).with_state(app)
-}
-
-/// The id of a request, for the logs of both sides.
-#[derive(Clone, Debug)]
-pub struct RequestId(pub String);
-
-/// Around every request: its id, the counter, headers, and errors as JSON with the id.
-async fn around(State(app): State<Shared>, mut request: Request, next: Next) -> Response {
-    let given = request.headers().get("x-request-id").and_then(|v| v.to_str().ok());
-    let id = given.filter(|id| WorkspaceId::new(id).is_ok()).map_or_else(|| Ulid::new().to_string(), str::to_owned);
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let route = request.extensions().get::<MatchedPath>().map_or("none", |p| p.as_str()).to_owned();
-    let method = request.method().clone();
-    let begun = std::time::Instant::now();
-    let mut response = next.run(request).await;
-    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-        if error.status().is_server_error() {
-            tracing::warn!(request_id = id, %method, route, code = error.code(), detail = error.detail(), "request failed");
-        }
-        response = error.render(&id);
-    }
-    let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::debug!(request_id = id, %method, route, status = response.status().as_u16(), millis, "request");
-    app.metrics.answers.get_or_create(&Answer { route, status: response.status().as_u16() }).inc();
-    let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        headers.insert("x-request-id", value);
-    }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(page::NOTHING));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
+    router.layer(from_fn(around::named)).with_state(app)
 }
 
 /// Before every handler of a route: who is it, may they, and does a browser's write come from our own page.
@@ -477,6 +446,8 @@ fn role(word: &str) -> Result<Role, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -9,6 +9,7 @@
 //!    an orderly end: whoever has the log can check it without us (`ops/docs/audit.md`).
 //! 5. No function here, and none of the store, changes or takes away a row.
 
+mod begin;
 mod deed;
 mod follow;
 mod refusals;
@@ -22,7 +23,7 @@ use bus_schema::{
     WorkspaceId, encode,
 };
 use hub_store::{Store, StoreError};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use ulid::Ulid;
 
 use crate::bus::{Behind, Bus, BusError, StreamName};
@@ -47,6 +48,8 @@ pub struct Audit {
     refusals: Lock<Refusals>,
     walk: Mutex<Walk>,
     verified_to: AtomicU64,
+    /// True once the store has what the bus had when this hub started, but for what it had lost long ago.
+    copied: watch::Sender<bool>,
     settled: Settled,
 }
 
@@ -103,6 +106,7 @@ impl Audit {
             refusals,
             walk,
             verified_to: AtomicU64::new(0),
+            copied: watch::Sender::new(false),
             settled: Settled::default(),
         })
     }
@@ -253,6 +257,12 @@ impl Audit {
     /// The last row up to which this hub has checked the log since it started: chain whole, and the same in the store.
     pub fn verified_to(&self) -> u64 {
         self.verified_to.load(Ordering::Acquire)
+    }
+
+    /// Waits until the newest rows of the bus are in the store, once per start.
+    pub async fn wait_copied(&self) {
+        // The sender is our own: it does not go away meanwhile.
+        let _ = self.copied.subscribe().wait_for(|copied| *copied).await;
     }
 
     fn subject(&self) -> String {

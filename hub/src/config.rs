@@ -65,7 +65,8 @@ struct HubTable {
     /// File with the keys that seal what is kept secret; made if it is not there, `secret.key` beside the store if
     /// absent. Several hubs share one. `MOSAIC_SECRET_KEY`.
     secret_key: Option<PathBuf>,
-    /// HTTPS: certificate and key, PEM. In plain if absent.
+    /// HTTPS: certificate and key, PEM. In plain if absent. Where `public_url` does not say otherwise, the cookie is for
+    /// TLS only then.
     tls: Option<TlsTable>,
     /// How long a kill-all waits for nodes that are away, in seconds: those that come back later do not carry it out.
     #[serde(default = "default_kill_all_lease")]
@@ -322,7 +323,6 @@ impl Config {
         if !(1..=MAX_KILL_ALL_LEASE_S).contains(&kill_all_lease_s) {
             problems.push(format!("hub.kill_all_lease_s {kill_all_lease_s} must be from 1 to {MAX_KILL_ALL_LEASE_S}"));
         }
-        let oidc = oidc::check(file.oidc, public_url.as_deref(), base, &mut problems);
         let mut others: Vec<(WorkspaceId, PathBuf)> = vec![];
         for table in file.workspaces {
             let creds = base.join(table.creds);
@@ -338,6 +338,8 @@ impl Config {
                 Err(e) => problems.push(format!("workspaces.name: {e}")),
             }
         }
+        let served: Vec<_> = workspace.iter().chain(others.iter().map(|(name, _)| name)).cloned().collect();
+        let oidc = oidc::check(file.oidc, public_url.as_deref(), base, &served, &mut problems);
         match (listen, workspace, command_key) {
             (Ok(listen), Ok(workspace), Ok(command_key)) if problems.is_empty() => Ok(Self {
                 listen,
@@ -525,6 +527,27 @@ mod tests {
         let again = [GOOD, &table("default", "a.creds"), &table("a.b", "no"), &table("x", "k.nk"), &table("x", "k.nk")];
         let told = load(&again.concat(), &[]).unwrap_err().to_string();
         for part in ["default is there twice", "x is there twice", "workspaces.name", "no: "] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+    }
+
+    #[test]
+    fn each_sign_in_service_lets_people_into_a_workspace_that_is_there() {
+        let good = GOOD.replace("[nats]", "public_url = \"https://mesh.example\"\n[nats]");
+        let lab = "[[workspaces]]\nname = \"lab\"\ncreds = \"k.nk\"\n";
+        let service = |name: &str, more: &str| {
+            format!("[[oidc]]\nname = \"{name}\"\nissuer = \"https://id.example\"\nclient_id = \"mesh\"\n{more}")
+        };
+        let (one, two) = (service("one", ""), service("two", "workspace = \"lab\"\n"));
+        let config = load(&[&good, lab, &one, &two].concat(), &[]).unwrap();
+        let found: Vec<_> = config.oidc.iter().map(|s| (s.name.as_str(), s.workspace.as_str())).collect();
+        assert_eq!(found, [("one", "default"), ("two", "lab")]);
+        let (bad, worse) =
+            (service("bad", "workspace = \"lob\"\n"), service("worse", "workspace = \"\"\ndefault_role = \"x\"\n"));
+        let told = load(&[&good, lab, &bad, &worse].concat(), &[]).unwrap_err().to_string();
+        for part in
+            ["oidc \"bad\": workspace \"lob\"", "default, lab", "oidc \"worse\": workspace \"\"", "default_role \"x\""]
+        {
             assert!(told.contains(part), "{part} in {told}");
         }
     }

@@ -85,6 +85,7 @@ async fn serve(
         oidc: Arc::new(Oidc::new(config.oidc.clone(), config.public_url.clone())?),
         limits: Arc::clone(&limits),
         public_url: config.public_url.clone(),
+        tls: config.tls.is_some(),
         trusted_proxies: config.trusted_proxies.clone(),
         kill_all_lease: config.kill_all_lease,
         bootstrap_users: config.bootstrap_users.clone(),

@@ -60,6 +60,8 @@ pub struct Common {
     pub limits: Arc<Limits>,
     /// Scheme and host of the hub as browsers see it.
     pub public_url: Option<String>,
+    /// True if the hub itself shakes hands.
+    pub tls: bool,
     /// Proxies before the hub that are believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// How long a kill-all waits for nodes that are away.
@@ -147,6 +149,7 @@ impl Workspace {
             oidc: Arc::clone(&common.oidc),
             limits: Arc::clone(&common.limits),
             public_url: common.public_url.clone(),
+            tls: common.tls,
             trusted_proxies: common.trusted_proxies.clone(),
             actions,
             kill_all,

@@ -91,6 +91,11 @@ struct Last {
 }
 
 impl ChainCheck {
+    /// For rows behind that one, which is known to be whole.
+    pub fn behind(n: u64, hash: AuditHash) -> Self {
+        Self { last: Some(Last { n, hash, claimed: Some(hash.to_string()) }), chained: true }
+    }
+
     /// What is wrong with the next row; it is the last one then, unless it stands behind a later one or its number
     /// cannot be believed.
     pub fn next(&mut self, line: &AuditLine) -> Option<AuditFault> {

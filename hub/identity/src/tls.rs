@@ -4,26 +4,27 @@
 //! IDENTITY/tls/
 //!   ca.pem           what clients trust: goes to hub, nodes and readers
 //!   ca.key           signs server certificates. A secret
-//!   server.pem       of the NATS servers
+//!   server.pem       of the servers: NATS, and a hub's HTTPS
 //!   server.key       a secret
 //!   server.json      for which names, until when
 //! ```
 //!
 //! Laws:
 //! 1. The authority is made once and may sign servers only; it is trusted for nothing else than what names it.
-//! 2. Keys are Ed25519: what NATS servers and clients take. Browsers do not, so a hub's HTTPS needs a certificate from
-//!    elsewhere.
+//! 2. Keys are ECDSA P-256, which NATS servers, their clients and browsers take. An authority of an older version has an
+//!    Ed25519 key, which browsers do not take: it goes on as it is.
 //! 3. The servers' certificate is made anew when other names are asked for, or [`RENEW_BEFORE_S`] before its end.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use data_encoding::BASE64;
-use ed25519_dalek::{Signer, SigningKey};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose,
     PublicKeyData, SerialNumber, date_time_ymd,
 };
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING as P256, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -65,58 +66,78 @@ struct Made {
     until_s: u64,
 }
 
-/// What stands before the 32 bytes of an Ed25519 key in PKCS #8 (RFC 8410, section 7).
-const PKCS8_HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 const PEM_HEAD: &str = "-----BEGIN PRIVATE KEY-----\n";
 const PEM_TAIL: &str = "-----END PRIVATE KEY-----\n";
+/// Length of a line of PEM (RFC 7468, section 2).
+const PEM_LINE: usize = 64;
 
 /// A key of a certificate.
 struct Key {
-    key: SigningKey,
-    public: [u8; 32],
+    pair: Pair,
+    /// As PKCS #8 has it. A secret.
+    der: Vec<u8>,
+}
+
+enum Pair {
+    P256(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
 }
 
 impl Key {
-    fn of(seed: [u8; 32]) -> Self {
-        let key = SigningKey::from_bytes(&seed);
-        let public = key.verifying_key().to_bytes();
-        Self { key, public }
+    fn generate() -> Option<Self> {
+        let made = EcdsaKeyPair::generate_pkcs8(&P256, &SystemRandom::new()).ok()?;
+        Self::of(made.as_ref().to_vec())
     }
 
-    fn generate() -> Self {
-        Self::of(rand::random())
+    fn of(der: Vec<u8>) -> Option<Self> {
+        let pair = match EcdsaKeyPair::from_pkcs8(&P256, &der, &SystemRandom::new()) {
+            Ok(pair) => Pair::P256(pair),
+            // Older versions wrote the private half alone.
+            Err(_) => Pair::Ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).ok()?),
+        };
+        Some(Self { pair, der })
     }
 
     fn pem(&self) -> String {
-        let der = [&PKCS8_HEAD[..], &self.key.to_bytes()].concat();
-        format!("{PEM_HEAD}{}\n{PEM_TAIL}", BASE64.encode(&der))
+        let text = BASE64.encode(&self.der);
+        let lines = text.as_bytes().chunks(PEM_LINE).map(String::from_utf8_lossy);
+        lines.fold(PEM_HEAD.to_owned(), |pem, line| pem + &line + "\n") + PEM_TAIL
     }
 
     fn parse(pem: &str) -> Option<Self> {
-        let text = pem.strip_prefix(PEM_HEAD)?.strip_suffix(PEM_TAIL)?;
-        let der = BASE64.decode(text.trim().as_bytes()).ok()?;
-        Some(Self::of(der.strip_prefix(&PKCS8_HEAD[..])?.try_into().ok()?))
+        let text: String = pem.strip_prefix(PEM_HEAD)?.strip_suffix(PEM_TAIL)?.lines().collect();
+        Self::of(BASE64.decode(text.as_bytes()).ok()?)
     }
 
     /// Names the key in certificates.
     fn id(&self) -> KeyIdMethod {
-        KeyIdMethod::PreSpecified(Sha256::digest(self.public).iter().copied().take(20).collect())
+        KeyIdMethod::PreSpecified(Sha256::digest(self.der_bytes()).iter().copied().take(20).collect())
     }
 }
 
 impl PublicKeyData for Key {
     fn der_bytes(&self) -> &[u8] {
-        &self.public
+        match &self.pair {
+            Pair::P256(pair) => pair.public_key().as_ref(),
+            Pair::Ed25519(pair) => pair.public_key().as_ref(),
+        }
     }
 
     fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &rcgen::PKCS_ED25519
+        match &self.pair {
+            Pair::P256(_) => &rcgen::PKCS_ECDSA_P256_SHA256,
+            Pair::Ed25519(_) => &rcgen::PKCS_ED25519,
+        }
     }
 }
 
 impl rcgen::SigningKey for Key {
     fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        Ok(self.key.sign(msg).to_bytes().to_vec())
+        let signed = match &self.pair {
+            Pair::P256(pair) => pair.sign(&SystemRandom::new(), msg).map_err(|_| rcgen::Error::RingUnspecified)?,
+            Pair::Ed25519(pair) => pair.sign(msg),
+        };
+        Ok(signed.as_ref().to_vec())
     }
 }
 
@@ -128,8 +149,9 @@ fn fail(what: &'static str) -> impl FnOnce(rcgen::Error) -> IdentityError {
 pub(crate) fn ensure(dir: &Path, names: &[String]) -> Result<TlsFiles, IdentityError> {
     let paths = TlsFiles::of(dir);
     let (ca_key, made_path) = (dir.join("tls/ca.key"), dir.join("tls/server.json"));
+    let generate = || Key::generate().ok_or_else(|| fail("key of a certificate")(rcgen::Error::RingUnspecified));
     if files::read(&paths.ca)?.is_none() {
-        let key = Key::generate();
+        let key = generate()?;
         let made = authority(&key).self_signed(&key).map_err(fail("certificate of the authority"))?;
         files::write_private(&ca_key, key.pem().as_bytes())?;
         files::write_private(&paths.ca, made.pem().as_bytes())?;
@@ -146,7 +168,7 @@ pub(crate) fn ensure(dir: &Path, names: &[String]) -> Result<TlsFiles, IdentityE
     let damaged = || IdentityError::Damaged { path: ca_key.clone(), problem: "no key of an authority".into() };
     let ca = Key::parse(&seed).ok_or_else(damaged)?;
     let issuer = Issuer::new(authority(&ca), ca);
-    let key = Key::generate();
+    let key = generate()?;
     let until_s = now_s() + VALID_S;
     let params = server(&key, &all, until_s).map_err(fail("certificate of the servers"))?;
     let cert = params.signed_by(&key, &issuer).map_err(fail("certificate of the servers"))?;
@@ -181,9 +203,11 @@ fn server(key: &Key, names: &[String], until_s: u64) -> Result<CertificateParams
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
-    params.not_before = date_time_ymd(2024, 1, 1);
-    let end = std::time::UNIX_EPOCH + std::time::Duration::from_secs(until_s);
-    params.not_after = end.into();
+    let at = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    // Clocks that are late take it too. Apple's programs take none that is valid for more than 825 days in all
+    // (support.apple.com/103769).
+    params.not_before = at(until_s - VALID_S - DAY_S).into();
+    params.not_after = at(until_s).into();
     Ok(params)
 }
 
@@ -197,6 +221,22 @@ fn serial() -> SerialNumber {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What stood before the 32 bytes of an Ed25519 key in the files of older versions (RFC 8410, section 7).
+    const OLD_HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+
+    #[test]
+    fn an_authority_of_an_older_version_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("tls")).unwrap();
+        let key = Key::of([&OLD_HEAD[..], &[7; 32]].concat()).unwrap();
+        let ca = authority(&key).self_signed(&key).unwrap().pem();
+        std::fs::write(folder.path().join("tls/ca.pem"), &ca).unwrap();
+        std::fs::write(folder.path().join("tls/ca.key"), key.pem()).unwrap();
+        let made = ensure(folder.path(), &["bus.example.org".into()]).unwrap();
+        assert_eq!(std::fs::read_to_string(&made.ca).unwrap(), ca);
+        assert!(made.cert.is_file());
+    }
 
     #[test]
     fn certificates_are_made_once_and_again_for_other_names() {

@@ -2,27 +2,30 @@
 //!
 //! ```text
 //! audit intent ─► each session, per node ─► killed · ended · survived · refused · failed
-//!                                      └──► pending ─ node heard of again ─► once more, until it is known
-//!                                                  └─ the lease is over ──► expired: never carried out
+//!  (with all of them)                  └──► pending ─ node heard of again ─► once more, until it is known
+//!                                       │          └─ the lease is over ──► expired: never carried out
+//!                     the hub dies ─────┘ the next one goes on (kill_all/resume.rs)
 //! ```
 //!
 //! Laws:
 //! 1. Every session has its outcome in the receipt, and a receipt is complete when none is pending.
 //! 2. What could not be reached is not forgotten: it is killed when its node is heard of again, if that is within the
 //!    lease. After that it is not, and the audit log says so: nobody expects yesterday's kill today.
-//! 3. The audit log is where it stands: a hub that starts goes on with what is pending there.
+//! 3. The audit log is where it stands: a hub that starts goes on with what is pending there, and with what a hub before
+//!    it had not begun.
 //! 4. A node that is away holds up no other.
+
+mod resume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bus_schema::{
-    Actor, AuditPhase, AuditRow, CommandReply, EndReport, Metadata, NodeId, Operator, ProviderName, RefusalCode,
-    Session, SessionId, Status, Timestamp, UserId,
+    Actor, CommandReply, EndReport, Metadata, NodeId, ProviderName, RefusalCode, Session, SessionId, Status, Timestamp,
 };
 use futures::StreamExt;
-use hub_store::{AuditFilter, Store, StoreError};
+use hub_store::{Approval, StoreError, Wish};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +36,7 @@ use crate::audit::{AuditError, Deed, DeedResult};
 use crate::bus::CommandError;
 use crate::clock;
 use crate::metrics::ActionOf;
+use resume::told;
 
 /// Sessions of one node that are killed at the same time.
 const KILLS_AT_ONCE: usize = 32;
@@ -40,15 +44,13 @@ const KILLS_AT_ONCE: usize = 32;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Receipts at hand; those before them are in the audit log.
 const RECEIPTS: usize = 64;
-/// Rows of the audit log read at once.
-const PAGE: u64 = 500;
-/// How long a hub that starts waits until its copy of the audit log is whole.
-const WHOLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The kill-alls of a workspace.
 pub struct KillAll {
     actions: Arc<Actions>,
     lease: Duration,
+    /// When this hub began: what was begun before is another's.
+    since: Timestamp,
     orders: Mutex<BTreeMap<String, Order>>,
     changed: Notify,
 }
@@ -101,7 +103,7 @@ struct Order {
     scope: String,
     lease_until: Timestamp,
     results: BTreeMap<SessionId, KillResult>,
-    /// When each node was tried last, and did not answer.
+    /// When each node was tried last. Heard of while it was tried, it is tried again: it may not have been there yet.
     tried: BTreeMap<NodeId, Timestamp>,
     under_way: BTreeSet<NodeId>,
     /// True once its completion is in the audit log, or needs not be.
@@ -144,7 +146,7 @@ pub enum KillAllError {
 impl KillAll {
     /// On what operators do; `lease` is how long nodes that are away may take to come back.
     pub fn new(actions: Arc<Actions>, lease: Duration) -> Arc<Self> {
-        Arc::new(Self { actions, lease, orders: Mutex::default(), changed: Notify::new() })
+        Arc::new(Self { actions, lease, since: clock::now(), orders: Mutex::default(), changed: Notify::new() })
     }
 
     fn orders(&self) -> MutexGuard<'_, BTreeMap<String, Order>> {
@@ -181,16 +183,17 @@ impl KillAll {
         let at = clock::now();
         let lease_until = at.plus_millis(i64::try_from(self.lease.as_millis()).unwrap_or(0));
         let scope = provider.as_ref().map_or("all", |p| p.as_str()).to_owned();
-        let deed = Deed::new("killAll", who.actor.clone(), who.request_id.clone());
-        let deed = deed.with("scope", scope.as_str()).with("leaseUntil", lease_until.to_string());
-        let intent = self.actions.audit.intend(deed).await?;
-        let id = intent.action_id().to_owned();
         let mut nodes: BTreeMap<NodeId, Vec<Session>> = BTreeMap::new();
         for session in self.actions.live.fleet().active() {
             if provider.as_ref().is_none_or(|p| session.provider == *p) {
                 nodes.entry(session.node.clone()).or_default().push(session);
             }
         }
+        let deed = Deed::new("killAll", who.actor.clone(), who.request_id.clone());
+        let deed = deed.with("scope", scope.as_str()).with("leaseUntil", lease_until.to_string());
+        let deed = deed.with("sessions", resume::named(nodes.values().flatten()));
+        let intent = self.actions.audit.intend(deed).await?;
+        let id = intent.action_id().to_owned();
         let killed = nodes.into_values().map(|sessions| self.kill_on_node(&id, by, sessions));
         let results: Vec<_> = futures::future::join_all(killed).await.into_iter().flatten().collect();
         let order = Order {
@@ -198,7 +201,7 @@ impl KillAll {
             at,
             scope,
             lease_until,
-            tried: results.iter().filter(|r| r.outcome == "pending").map(|r| (r.node.clone(), clock::now())).collect(),
+            tried: results.iter().filter(|r| r.outcome == "pending").map(|r| (r.node.clone(), at)).collect(),
             under_way: BTreeSet::new(),
             results: results.into_iter().map(|r| (r.session_id.clone(), r)).collect(),
             is_told: true,
@@ -251,22 +254,33 @@ impl KillAll {
             report: None,
             approval_id: None,
         };
+        let approval_of = |approval: Approval| {
+            let text = "marked: it lives until a second person agrees; they have been asked";
+            KillResult { approval_id: Some(approval.id), ..result("awaitsApproval", text.into()) }
+        };
         let Some(asker) = &by.asker else {
             return match self.actions.control.mark_over(session).await {
                 Ok(None) => None,
-                Ok(Some(_)) => Some(result("refused", "marked meanwhile: killing it needs a second person".into())),
+                Ok(Some(_)) => Some(match self.asked_for(session).await {
+                    Some(approval) => approval_of(approval),
+                    None => result("refused", "marked: killing it needs a second person; ask for it by itself".into()),
+                }),
                 // Whether it is marked is not known, so it is not touched yet.
                 Err(error) => Some(result("pending", format!("nothing was done yet: {error}"))),
             };
         };
         match self.actions.ask_first(asker, session, &Ask::Kill).await {
             Ok(None) => None,
-            Ok(Some(approval)) => {
-                let text = "marked: it lives until a second person agrees; they have been asked";
-                Some(KillResult { approval_id: Some(approval.id), ..result("awaitsApproval", text.into()) })
-            }
+            Ok(Some(approval)) => Some(approval_of(approval)),
             Err(error) => Some(judge(session, Err(error), None)),
         }
+    }
+
+    /// The request to kill a session that waits for a second person already.
+    async fn asked_for(&self, session: &Session) -> Option<Approval> {
+        let known = self.actions.control.requests().await.ok()?;
+        let waits = |a: &Approval| a.session_id == session.session_id && a.state == Approval::OPEN;
+        known.into_iter().find(|approval| waits(approval) && matches!(approval.wish, Wish::Kill))
     }
 
     /// Brings kills to nodes that come back, until it is stopped.
@@ -297,7 +311,6 @@ impl KillAll {
                 Some((id, node, results)) = sending.next(), if !sending.is_empty() => {
                     if let Some(order) = self.orders().get_mut(&id) {
                         order.under_way.remove(&node);
-                        order.tried.insert(node, clock::now());
                         results.into_iter().for_each(|result| order.take(result));
                     }
                 }
@@ -315,6 +328,10 @@ impl KillAll {
             let mut nodes: BTreeMap<NodeId, Vec<Session>> = BTreeMap::new();
             for result in pending {
                 let Some(session) = fleet.session(&result.session_id) else { continue };
+                // What it is told brings the proof.
+                if order.under_way.contains(&session.node) {
+                    continue;
+                }
                 if let Some((outcome, detail)) = ended(&session) {
                     let report = report_of(&session);
                     order.take(KillResult { outcome: outcome.into(), detail, report, ..result });
@@ -325,8 +342,9 @@ impl KillAll {
             for (node, sessions) in nodes {
                 let heard = fleet.node(&node).filter(|view| view.online).map(|view| view.last_seen);
                 let is_back = heard.is_some_and(|at| order.tried.get(&node).is_none_or(|tried| at > *tried));
-                if is_back && now < order.lease_until && !order.under_way.contains(&node) {
+                if is_back && now < order.lease_until {
                     order.under_way.insert(node.clone());
+                    order.tried.insert(node.clone(), now);
                     due.push((id.clone(), order.who.clone(), node, sessions));
                 }
             }
@@ -368,110 +386,6 @@ impl KillAll {
         }
         Ok(())
     }
-
-    /// Takes up from the audit log what a hub before this one left pending, and the receipts of the last lease.
-    async fn recover(&self) -> Result<(), KillAllError> {
-        let (store, workspace): (&Store, _) = (&self.actions.store, self.actions.bus.workspace());
-        let since = clock::now().plus_millis(-i64::try_from(self.lease.as_millis()).unwrap_or(0));
-        let whole = async {
-            while self.actions.audit.verified_to() < store.last_audit(workspace).await? {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-            Ok::<_, StoreError>(())
-        };
-        // A log with a fault never is: then it is what there is.
-        if let Ok(done) = tokio::time::timeout(WHOLE_WITHIN, whole).await {
-            done?;
-        }
-        let (mut before, mut rows) = (None, vec![]);
-        loop {
-            let (page, more) = store.audit(workspace, &AuditFilter::default(), before, PAGE).await?;
-            before = page.last().map(|row| row.n);
-            let is_old = page.last().is_none_or(|row| row.timestamp < since);
-            rows.extend(page.into_iter().filter(|row| row.metadata.contains_key("leaseUntil")));
-            if is_old || !more {
-                break;
-            }
-        }
-        let mut orders = self.orders();
-        // The newest row of each tells all: its outcome, or its completion.
-        for row in rows.into_iter().filter(|row| row.phase == AuditPhase::Outcome) {
-            let id = row.metadata.get("killAll").and_then(|id| id.as_str()).unwrap_or(&row.action_id).to_owned();
-            if let Some(order) = order_of(&row)
-                && !orders.contains_key(&id)
-            {
-                orders.insert(id, order);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What the audit log is told of an order: enough to go on with it.
-fn told(order: &Order) -> DeedResult {
-    let all = order.results.len();
-    let count = |outcome: &str| order.results.values().filter(|r| r.outcome == outcome).count();
-    let done = count("killed") + count("ended");
-    let result = match (done == all, count("pending")) {
-        (true, _) => DeedResult::ok(),
-        (false, 0) => DeedResult::not("failed", format!("{done} of {all} sessions killed")),
-        (false, n) => DeedResult::not("unknown", format!("{done} of {all} sessions killed, {n} pending")),
-    };
-    let brief = |r: &KillResult| {
-        let mut brief = serde_json::json!({"sessionId": r.session_id, "node": r.node, "outcome": r.outcome});
-        if r.outcome != "killed"
-            && let Some(fields) = brief.as_object_mut()
-        {
-            fields.insert("detail".into(), r.detail.as_str().into());
-            if let Some(approval) = &r.approval_id {
-                fields.insert("approvalId".into(), approval.as_str().into());
-            }
-        }
-        brief
-    };
-    let results: Vec<_> = order.results.values().map(brief).collect();
-    let result = result.with("results", results).with("scope", order.scope.as_str());
-    result.with("leaseUntil", order.lease_until.to_string()).with("at", order.at.to_string())
-}
-
-/// The order that a row of the audit log tells of.
-fn order_of(row: &AuditRow) -> Option<Order> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Told {
-        at: Timestamp,
-        scope: String,
-        lease_until: Timestamp,
-        results: Vec<Brief>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Brief {
-        session_id: SessionId,
-        node: NodeId,
-        outcome: String,
-        #[serde(default)]
-        detail: String,
-        approval_id: Option<String>,
-    }
-    let told: Told = serde_json::from_value(serde_json::to_value(&row.metadata).ok()?).ok()?;
-    let operator = Operator { id: UserId::clone(row.user.id.as_ref()?), name: row.user.name.clone() };
-    let request_id = row.request_id.clone().unwrap_or_default();
-    let results = told.results.into_iter().map(|brief| {
-        let Brief { session_id, node, outcome, detail, approval_id } = brief;
-        (session_id.clone(), KillResult { session_id, node, outcome, detail, report: None, approval_id })
-    });
-    let order = Order {
-        who: Who { actor: row.user.clone(), operator, request_id },
-        at: told.at,
-        scope: told.scope,
-        lease_until: told.lease_until,
-        results: results.collect(),
-        tried: BTreeMap::new(),
-        under_way: BTreeSet::new(),
-        is_told: true,
-    };
-    Some(Order { is_told: !order.is_pending(), ..order })
 }
 
 fn report_of(session: &Session) -> Option<EndReport> {
@@ -487,15 +401,21 @@ fn ended(session: &Session) -> Option<(&'static str, String)> {
     }
 }
 
+/// What a report proves.
+fn proven(report: &EndReport) -> (&'static str, String) {
+    match report.survivors.len() {
+        0 => ("killed", format!("{} processes ended", report.ended.len())),
+        n => ("survived", format!("{n} processes live on")),
+    }
+}
+
 /// What an answer means; `now` is the session as it is known after it.
 fn judge(session: &Session, answer: Result<CommandReply, ActionError>, now: Option<&Session>) -> KillResult {
     let has_ended = || now.and_then(|now| Some((ended(now)?, report_of(now))));
     let (outcome, detail, report) = match answer {
-        Ok(CommandReply { report: Some(report), .. }) if report.survivors.is_empty() => {
-            ("killed", format!("{} processes ended", report.ended.len()), Some(report))
-        }
         Ok(CommandReply { report: Some(report), .. }) => {
-            ("survived", format!("{} processes live on", report.survivors.len()), Some(report))
+            let (outcome, detail) = proven(&report);
+            (outcome, detail, Some(report))
         }
         Ok(CommandReply { session: Some(s), .. }) if s.status == Status::Killed => ("killed", String::new(), None),
         Ok(_) => ("unknown", "the node gave no report".into(), None),
@@ -561,34 +481,5 @@ mod tests {
         assert_eq!(outcome(refused(RefusalCode::Busy), "running"), "pending");
         assert_eq!(outcome(refused(RefusalCode::NotCapable), "running"), "refused");
         assert_eq!(outcome(refused(RefusalCode::WrongState), "killed"), "killed");
-    }
-
-    #[test]
-    fn an_order_is_the_same_after_the_audit_log() {
-        let result = |outcome: &str| KillResult {
-            outcome: outcome.into(),
-            ..judge(&session("running"), Err(ActionError::Ending), None)
-        };
-        let at = Timestamp::from_millis(1_800_000_000_000);
-        let actor = Actor { id: Some(UserId::new("u1").unwrap()), name: "Ada".into(), email: None, role: None };
-        let operator = Operator { id: UserId::new("u1").unwrap(), name: "Ada".into() };
-        let mut order = Order {
-            who: Who { actor: actor.clone(), operator, request_id: "r".into() },
-            at,
-            scope: "all".into(),
-            lease_until: at.plus_millis(900_000),
-            results: BTreeMap::new(),
-            tried: BTreeMap::new(),
-            under_way: BTreeSet::new(),
-            is_told: false,
-        };
-        order.take(result("pending"));
-        let row = serde_json::json!({
-            "n": 1, "workspace": "default", "timestamp": at, "actionId": "a", "phase": "outcome", "action": "killAll",
-            "user": actor, "result": "unknown", "requestId": "r", "metadata": told(&order).metadata,
-        });
-        let again = order_of(&serde_json::from_value(row).unwrap()).unwrap();
-        assert_eq!(again.receipt("a"), order.receipt("a"));
-        assert!(again.is_pending() && !again.is_told);
     }
 }

@@ -89,9 +89,8 @@ pub(super) async fn finish(
     headers: HeaderMap,
     Query(answer): Query<Answer>,
 ) -> Result<impl IntoResponse, ApiError> {
-    if !app.oidc.names().any(|known| known == name) {
-        return Err(OidcError::Unknown(name).into());
-    }
+    // Whichever workspace a browser was in before: it comes back to that of the service.
+    let app = app.workspaces.get(app.oidc.workspace(&name)?).ok_or_else(|| OidcError::Unknown(name.clone()))?;
     let mut cookies = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
     let secret = cookies.find_map(|text| cookie(text, COOKIE)).unwrap_or_default();
     let done = match (&answer.state, &answer.code, answer.error) {

@@ -4,6 +4,8 @@
 //! header X-Workspace ─► that one;  else what is shown ─► the only one of whoever shows it;  else ─► the first one
 //! ```
 //!
+//! What is refused here is answered as everything else: inside of what is around every request.
+//!
 //! Laws:
 //! 1. A workspace has a server of its own ([`App`]): its handlers hold nothing of another one.
 //! 2. What is chosen here lets nobody in: who somebody is, and what they may do there, its server looks at itself.
@@ -14,13 +16,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
 use bus_schema::WorkspaceId;
 use tower::ServiceExt;
-use ulid::Ulid;
 
 use super::error::ApiError;
-use super::{App, Head, Shared, router_of};
+use super::{App, Head, Shared, around, router_of};
 use crate::authn::Shown;
 
 /// The workspaces of a hub.
@@ -44,9 +46,11 @@ pub fn router(apps: &[Shared]) -> Router {
     let Some(first) = apps.first() else { return Router::new() };
     // A second call finds the same set: it is made where the hub starts.
     _ = first.workspaces.0.set(apps.iter().map(Arc::downgrade).collect());
-    if apps.len() == 1 {
-        return router_of(Arc::clone(first));
-    }
+    let inner = if apps.len() == 1 { router_of(Arc::clone(first)) } else { front(first, apps) };
+    inner.layer(from_fn_with_state(Arc::clone(&first.metrics), around::around))
+}
+
+fn front(first: &Shared, apps: &[Shared]) -> Router {
     let routers = apps.iter().map(|app| (app.bus.workspace().clone(), router_of(Arc::clone(app)))).collect();
     Router::new().fallback(choose).with_state(Arc::new(Front { first: Arc::clone(first), routers }))
 }
@@ -75,7 +79,7 @@ async fn choose(State(front): State<Arc<Front>>, request: Request) -> Response {
             let answer = front.router(id.as_ref()).oneshot(request).await;
             answer.unwrap_or_else(|never| match never {})
         }
-        Err(error) => error.render(&Ulid::new().to_string()),
+        Err(error) => error.into_response(),
     }
 }
 

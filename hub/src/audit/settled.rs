@@ -1,7 +1,7 @@
 //! Operator messages that did not get there, and what an operator decided on each: sent again, or given up. Read from
 //! the audit log, so that it is known again after every start.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bus_schema::{AuditPhase, AuditRow, MessageId, SessionId, Timestamp};
@@ -34,7 +34,8 @@ pub struct Settled(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     all: HashMap<(SessionId, String), Decision>,
-    order: VecDeque<(SessionId, String)>,
+    /// By time: the oldest go first, in whatever order they came.
+    order: BTreeSet<(Timestamp, (SessionId, String))>,
 }
 
 impl Settled {
@@ -46,13 +47,18 @@ impl Settled {
     pub fn take(&self, row: &AuditRow) {
         let Some((key, decision)) = decision(row) else { return };
         let mut known = self.known();
-        if known.all.insert(key.clone(), decision).is_none() {
-            known.order.push_back(key);
-            if known.order.len() > MAX_KNOWN
-                && let Some(oldest) = known.order.pop_front()
-            {
-                known.all.remove(&oldest);
-            }
+        let at = decision.at;
+        if known.all.get(&key).is_some_and(|known| known.at > at) {
+            return;
+        }
+        if let Some(before) = known.all.insert(key.clone(), decision) {
+            known.order.remove(&(before.at, key.clone()));
+        }
+        known.order.insert((at, key));
+        if known.order.len() > MAX_KNOWN
+            && let Some((_, oldest)) = known.order.pop_first()
+        {
+            known.all.remove(&oldest);
         }
     }
 
@@ -101,7 +107,13 @@ mod tests {
         settled.take(&row("inject", "outcome", "ok", again()));
         let decision = settled.of(&session, &old).unwrap();
         assert_eq!((decision.how, decision.message_id.as_deref()), ("sentAgain", Some("new")));
-        settled.take(&row(DISCARD, "outcome", "ok", serde_json::json!({"messageId": "old"})));
+        let discarded = row(DISCARD, "outcome", "ok", serde_json::json!({"messageId": "old"}));
+        settled.take(&discarded);
         assert_eq!(settled.of(&session, &old).map(|d| (d.how, d.by)), Some(("discarded", "Ada".into())));
+        // What is read later and happened before does not stand over it.
+        let mut earlier = row("inject", "outcome", "ok", again());
+        earlier.timestamp = discarded.timestamp.plus_millis(-1);
+        settled.take(&earlier);
+        assert_eq!(settled.of(&session, &old).map(|d| d.how), Some("discarded"));
     }
 }

@@ -10,7 +10,8 @@
 //! 1. Nothing is kept between the two: whichever hub a browser comes back to can finish.
 //! 2. Somebody is who the service says by its subject; by an email only where the service has verified it, and of a
 //!    domain that is let in.
-//! 3. Who was taken out of the workspace, or is kept out, is not let in again by a service.
+//! 3. A service lets people into one workspace, and gives nobody a role in another.
+//! 4. Who was taken out of that workspace, or is kept out, is not let in again by a service.
 //!
 //! Sources: OpenID Connect Core 1.0 sections 3.1.2 and 3.1.3.7, Discovery 1.0 section 4, RFC 7636.
 
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bus_schema::Secret;
+use bus_schema::{Secret, WorkspaceId};
 use hub_store::{RecordBody, User};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -62,6 +63,8 @@ const ALGORITHMS: [Algorithm; 9] = [
 pub struct OidcConfig {
     /// In the addresses and on the page.
     pub name: String,
+    /// The workspace that it lets people into.
+    pub workspace: WorkspaceId,
     /// Its issuer, exactly as it says itself.
     pub issuer: String,
     /// What it knows this hub as.
@@ -185,6 +188,14 @@ impl Oidc {
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.services.iter().map(|service| service.config.name.as_str())
+    }
+
+    /// The workspace that a service lets people into.
+    ///
+    /// # Errors
+    /// [`OidcError::Unknown`].
+    pub fn workspace(&self, name: &str) -> Result<&WorkspaceId, OidcError> {
+        Ok(&self.service(name)?.config.workspace)
     }
 
     fn service(&self, name: &str) -> Result<&Service, OidcError> {
@@ -485,6 +496,7 @@ mod tests {
     fn config() -> OidcConfig {
         OidcConfig {
             name: "office".into(),
+            workspace: WorkspaceId::new("default").unwrap(),
             issuer: "https://id.example".into(),
             client_id: "mesh".into(),
             client_secret: None,

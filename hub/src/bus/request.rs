@@ -65,6 +65,13 @@ impl Bus {
         })
     }
 
+    /// Whether a checkpoint bears the signature of the key with which this hub signs.
+    pub fn is_signed_here(&self, line: &CheckpointLine) -> bool {
+        let signature = URL_SAFE_NO_PAD.decode(&line.checkpoint.signature);
+        line.checkpoint.key == self.signing_key()
+            && signature.is_ok_and(|signature| self.inner.signer.verify(&line.signed_bytes(), &signature).is_ok())
+    }
+
     /// Signs a command, sends it to its node and waits for the answer.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bus_schema::Secret;
+use bus_schema::{Secret, WorkspaceId};
 use serde::Deserialize;
 
 use crate::authn::OidcConfig;
@@ -15,6 +15,8 @@ use crate::policy::Role;
 pub(super) struct OidcTable {
     /// In the addresses and on the page: letters, digits, `-`, `_`.
     name: String,
+    /// The workspace that it lets people into; the first one of the hub if absent.
+    workspace: Option<String>,
     /// Its issuer, exactly as it says itself.
     issuer: String,
     /// What it knows this hub as.
@@ -56,6 +58,7 @@ pub(super) fn check(
     tables: Vec<OidcTable>,
     public_url: Option<&str>,
     base: &Path,
+    served: &[WorkspaceId],
     problems: &mut Vec<String>,
 ) -> Vec<OidcConfig> {
     if !tables.is_empty() && public_url.is_none() {
@@ -101,8 +104,19 @@ pub(super) fn check(
         if table.role_claim.is_none() && !roles.is_empty() {
             problem("role_claim is needed with roles".into());
         }
+        let workspace = match &table.workspace {
+            None => served.first(),
+            Some(name) => served.iter().find(|id| id.as_str() == name).or_else(|| {
+                let names: Vec<_> = served.iter().map(WorkspaceId::as_str).collect();
+                problem(format!("workspace {name:?} is none of this hub's: {}", names.join(", ")));
+                None
+            }),
+        };
+        // Without one there is a problem already.
+        let Some(workspace) = workspace.cloned() else { continue };
         checked.push(OidcConfig {
             name: table.name,
+            workspace,
             issuer: table.issuer,
             client_id: table.client_id,
             client_secret,

@@ -6,6 +6,7 @@ mod agent_providers;
 mod answer;
 mod attacks;
 mod audit;
+mod audit_start;
 mod control;
 mod deeds;
 mod four_eyes;

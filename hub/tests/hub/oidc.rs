@@ -97,17 +97,64 @@ async fn provider(dir: &Path) -> (Process, String) {
     (process, format!("http://127.0.0.1:{port}"))
 }
 
+/// Configures the service, with further lines.
+fn with_office(stack: &mut Stack, issuer: &str, more: &str) {
+    std::fs::write(stack.dir.path().join("oidc-secret"), "a secret: of ours\n").unwrap();
+    stack.hub_lines = format!("public_url = {PUBLIC:?}");
+    stack.tables += &format!(
+        "[[oidc]]\nname = \"office\"\nissuer = {issuer:?}\nclient_id = \"mesh\"\nclient_secret_file = \"oidc-secret\"\n\
+         default_role = \"observer\"\nrole_claim = \"groups\"\ndomains = [\"example.org\"]\n{more}\n\
+         [oidc.roles]\nchiefs = \"admin\"\n"
+    );
+}
+
+#[tokio::test]
+async fn cli_a_service_lets_people_into_its_workspace_and_no_other() {
+    let (mut stack, _) = crate::workspaces::idle_two();
+    let (_provider, issuer) = provider(stack.dir.path()).await;
+    with_office(&mut stack, &issuer, "workspace = \"lab\"");
+    stack.start_hub().await;
+    let member = async |email: &str, person: &Person| {
+        let users = person.get("/api/users").await.unwrap();
+        users["users"].as_array().unwrap().iter().find(|u| u["email"] == email).map(|u| u["role"].clone())
+    };
+    let default = stack.sign_in("admin").await;
+    let lab = stack.nobody().sign_in("lab@example.org", "passpass").await.unwrap();
+    // Somebody new, somebody who is an admin there, and somebody who is known in the other workspace only.
+    for (login, there, here) in
+        [("somebody", "observer", None), ("chief", "admin", None), ("operator", "observer", Some("operator"))]
+    {
+        let mut browser = Browser::new(&stack);
+        let back = browser.sign_in_there(login).await;
+        assert_eq!(browser.send(Method::GET, &back, &[]).await.status(), StatusCode::SEE_OTHER, "{login}");
+        let me = browser.person(&stack).in_workspace("lab").get("/api/auth/me").await.unwrap();
+        assert_eq!((&me["workspace"], &me["role"]), (&json!("lab"), &json!(there)), "{login}");
+        let email = format!("{login}@example.org");
+        assert_eq!(member(&email, &lab).await, Some(json!(there)), "{login}");
+        assert_eq!(member(&email, &default).await, here.map(Value::from), "{login}");
+    }
+    // Also for a browser that was in the other one before: it shows that cookie when it comes back.
+    let body = json!({"email": "admin@example.org", "password": "adminadmin"});
+    let answer = stack.nobody().send(Method::POST, "/api/auth/login", Some(&body)).await.unwrap();
+    let set = answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let (name, value) = set.split_once('=').unwrap();
+    let mut browser = Browser::new(&stack);
+    browser.cookies.insert(("mesh.test".into(), name.to_owned()), value.to_owned());
+    let back = browser.sign_in_there("far").await;
+    assert_eq!(browser.send(Method::GET, &back, &[]).await.status(), StatusCode::FORBIDDEN);
+    let signed_in = async |person: &Person| {
+        let log = person.get("/api/mission-control/audit?action=signIn").await.unwrap();
+        let of_office = |e: &&Value| e["metadata"]["service"] == "office";
+        log["entries"].as_array().unwrap().iter().filter(of_office).count()
+    };
+    assert_eq!((signed_in(&lab).await, signed_in(&default).await), (4, 0), "each is in the log of that workspace");
+}
+
 #[tokio::test]
 async fn cli_a_person_signs_in_with_a_service_of_others() {
     let mut stack = Stack::idle(testkit::NatsServer::start().unwrap());
     let (_provider, issuer) = provider(stack.dir.path()).await;
-    std::fs::write(stack.dir.path().join("oidc-secret"), "a secret: of ours\n").unwrap();
-    stack.hub_lines = format!("public_url = {PUBLIC:?}");
-    stack.tables = format!(
-        "[[oidc]]\nname = \"office\"\nissuer = {issuer:?}\nclient_id = \"mesh\"\nclient_secret_file = \"oidc-secret\"\n\
-         default_role = \"observer\"\nrole_claim = \"groups\"\ndomains = [\"example.org\"]\n\
-         [oidc.roles]\nchiefs = \"admin\"\n"
-    );
+    with_office(&mut stack, &issuer, "");
     stack.start_hub().await;
     let services = stack.nobody().get("/api/auth/oidc").await.unwrap();
     assert_eq!(services, json!({"services": [{"name": "office", "url": "/api/auth/oidc/office"}]}));

@@ -1,5 +1,7 @@
 //! Several workspaces in one hub: each sees its own, and nobody else's.
 
+use std::path::PathBuf;
+
 use bus_schema::*;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -9,8 +11,8 @@ use crate::support::*;
 
 const S3: &str = "01JD8Z2V9Q0000000000000003";
 
-/// A hub with the workspaces `default` and `lab`, and a node `n1` in each.
-async fn two() -> (Stack, Node, Node) {
+/// A hub that does not run yet, with the workspaces `default` and `lab`; and the credentials of a node `n1` in `lab`.
+pub fn idle_two() -> (Stack, PathBuf) {
     let mut identity = TestIdentity::new().unwrap();
     let (lab, n1) = (WorkspaceId::new("lab").unwrap(), NodeId::new("n1").unwrap());
     identity.identity().add_workspace(&lab).unwrap();
@@ -24,6 +26,18 @@ async fn two() -> (Stack, Node, Node) {
         person("both@example.org", "operator", "lab"),
         person("lab@example.org", "admin", "lab"),
     ];
+    (stack, node)
+}
+
+/// A hub with both, and a node `n1` in each.
+async fn two() -> (Stack, Node, Node) {
+    two_with("").await
+}
+
+/// The same, with further tables.
+async fn two_with(tables: &str) -> (Stack, Node, Node) {
+    let (mut stack, node) = idle_two();
+    stack.tables += tables;
     stack.start_hub().await;
     let ours = stack.node("n1").await;
     let theirs = Bus::connect(&stack.nats.url(), &node, "n1").await.unwrap();
@@ -172,4 +186,85 @@ async fn what_is_done_in_a_workspace_stays_in_it_over_restarts() {
     let lab = sign_in(&stack).await;
     assert_eq!(lab.messages(S2, 0).await.unwrap().len(), 2);
     assert_eq!(status(&script.in_workspace("default"), Method::GET, "/api/auth/me").await.0, StatusCode::NOT_FOUND);
+}
+
+/// What every answer has, whoever of the hub gave it.
+const HEADERS: [(&str, &str); 3] =
+    [("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"), ("x-frame-options", "DENY")];
+
+/// Looks at an answer; its status and code.
+async fn looked_at(answer: reqwest::Response) -> (u16, String) {
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let said = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    for (name, value) in HEADERS {
+        assert_eq!(said(name), value, "{name} of a {status}: {headers:?}");
+    }
+    assert!(
+        said("content-security-policy").contains("default-src") && !said("cache-control").is_empty(),
+        "{headers:?}"
+    );
+    let body: Value = answer.json().await.unwrap_or_default();
+    if status >= 400 && body["error"].is_object() {
+        assert_eq!(body["error"]["requestId"], said("x-request-id"), "{status}");
+    }
+    assert!(!said("x-request-id").is_empty(), "{status}");
+    (status, body["error"]["code"].as_str().unwrap_or_default().to_owned())
+}
+
+/// How many answers the hub has counted, of a status and route, or in all.
+async fn counted(stack: &Stack, labels: &str) -> u64 {
+    let text = stack.nobody().send(Method::GET, "/metrics", None).await.unwrap().text().await.unwrap();
+    let lines = text.lines().filter(|l| l.starts_with("mosaic_hub_http_answers_total") && l.contains(labels));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_headers_and_is_counted_also_that_of_the_front() {
+    let (stack, ..) = two_with("[limits]\nbody_bytes = 1024\nrequests_per_second = 20\n").await;
+    let (nobody, both) = (stack.nobody(), stack.nobody().sign_in("both@example.org", "passpass").await.unwrap());
+    let list = "/api/mission-control/sessions";
+    let large = json!({"email": "x".repeat(2_000), "password": "y"});
+    let kill = format!("/api/mission-control/sessions/{S1}/kill");
+    let asked = [
+        (nobody.request(Method::GET, "/healthz"), 200, ""),
+        (nobody.request(Method::GET, "/nowhere"), 404, "notFound"),
+        (nobody.request(Method::GET, "/mission-control/nowhere.js"), 404, "notFound"),
+        (nobody.request(Method::DELETE, "/healthz"), 405, "wrongMethod"),
+        (nobody.request(Method::POST, "/mission-control"), 405, "wrongMethod"),
+        (nobody.request(Method::GET, list), 401, "unauthenticated"),
+        (nobody.request(Method::POST, "/api/auth/login").body("{"), 400, "malformed"),
+        (nobody.request(Method::POST, "/api/auth/login").json(&json!({})), 422, "invalid"),
+        (nobody.request(Method::POST, "/api/auth/login").json(&large), 413, "tooLarge"),
+        (both.request(Method::GET, list), 400, "whichWorkspace"),
+        (both.in_workspace("nowhere").request(Method::GET, list), 404, "unknownWorkspace"),
+        (both.in_workspace("lab").request(Method::GET, "/api/nowhere"), 404, "notFound"),
+        (both.in_workspace("lab").request(Method::GET, list), 200, ""),
+        (both.in_workspace("default").request(Method::POST, &kill), 403, "forbidden"),
+    ];
+    let (before, mut count) = (counted(&stack, "").await, 0);
+    for (request, status, code) in asked {
+        let answer = request.send().await.unwrap();
+        let url = answer.url().clone();
+        assert_eq!(looked_at(answer).await, (status, code.to_owned()), "{url}");
+        count += 1;
+    }
+    // The first look was answered itself.
+    assert_eq!(counted(&stack, "").await, before + count + 1);
+
+    // The id that a caller gives is theirs, also where the front answers.
+    let answer = both.request(Method::GET, list).header("x-request-id", "mine").send().await.unwrap();
+    assert_eq!(answer.headers()["x-request-id"], "mine");
+
+    // Too much is asked for: the front refuses too, since it looks up who asks.
+    let front = "route=\"none\",status=\"429\"";
+    wait_until("the front refuses", WAIT, async || {
+        let answers = (0..30).map(|_| both.request(Method::GET, list).send());
+        for answer in futures::future::join_all(answers).await {
+            let (status, code) = looked_at(answer.unwrap()).await;
+            assert!(["whichWorkspace", "tooMany"].contains(&code.as_str()), "{status} {code}");
+        }
+        counted(&stack, front).await > 0
+    })
+    .await
+    .unwrap();
 }

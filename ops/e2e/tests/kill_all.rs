@@ -1,5 +1,5 @@
 //! Kill-all over three hosts, one of which is cut off: nothing lives on where it can be reached, and what cannot be
-//! reached is killed when it comes back.
+//! reached is killed when it comes back. And a hub that is killed in the middle of it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use serde_json::{Value, json};
-use testkit::{Mesh, Networks, Person, wait_until};
+use testkit::{Mesh, Networks, Person, Stack, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(120);
 const HOSTS: usize = 3;
@@ -131,4 +131,39 @@ async fn kill_all_reaches_every_process_of_three_hosts_also_of_one_that_was_cut_
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_hub_killed_in_the_middle_of_a_kill_all_leaves_nothing_alive_and_no_session_out() {
+    let mark = format!("mmhub{}", std::process::id());
+    let stack = Stack::start(&profiles(&mark), &[], &[]).unwrap();
+    let (operator, node) = (stack.person("operator").await.unwrap(), stack.said("/node").unwrap());
+    let sessions = [start_sessions(&operator, node).await, start_sessions(&operator, node).await].concat();
+    let all = 2 * KINDS.iter().map(|(_, processes)| processes * OF_EACH).sum::<usize>();
+    wait_until("every process is there", WITHIN, async || {
+        let alive = alive(&mark);
+        if alive == all { Ok(()) } else { Err(alive) }
+    })
+    .await
+    .unwrap();
+
+    let mut asking = tokio::task::JoinSet::new();
+    let asker = operator.clone();
+    asking
+        .spawn(async move { drop(asker.post("/api/mission-control/kill-all", json!({"confirm": "KILL ALL"})).await) });
+    wait_until("the first of them is gone", WITHIN, async || alive(&mark) < all).await.unwrap();
+    let left = alive(&mark);
+    stack.kill9("hub").unwrap();
+    asking.join_all().await;
+    let receipt = wait_until("the hub after it carries it out", WITHIN, async || {
+        let told = operator.get("/api/mission-control/kill-all").await.map_err(|e| e.to_string())?;
+        let receipt = &told["receipts"][0];
+        if receipt["state"] == "complete" { Ok(receipt.clone()) } else { Err(told.to_string()) }
+    })
+    .await
+    .unwrap();
+    println!("{} sessions, {all} processes, of which {left} lived when the hub was killed", sessions.len());
+    assert_eq!(receipt["results"].as_array().unwrap().len(), sessions.len(), "{receipt}");
+    assert!(outcomes(&receipt, &sessions).iter().all(|o| o == "\"killed\""), "{receipt}");
+    assert_eq!(alive(&mark), 0, "nothing lives on");
 }

@@ -215,6 +215,14 @@ async fn a_new_command_key_takes_over_and_the_old_one_is_of_no_use() {
 async fn with_tls_everything_works_and_nothing_goes_in_plain() {
     let mut stack = Stack::start(PROFILES, &["--tls"], &[]).unwrap();
     let admin = stack.person("admin").await.unwrap();
+    let page = stack.url().unwrap().to_owned();
+    assert!(page.starts_with("https://"), "{page}");
+    assert!(Person::nobody(&page).get("/healthz").await.is_err(), "without the authority");
+    let body =
+        json!({"email": stack.said("/admin/email").unwrap(), "password": stack.said("/admin/password").unwrap()});
+    let answer = stack.nobody().unwrap().send(Method::POST, "/api/auth/login", Some(&body)).await.unwrap();
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+    assert!(cookie.starts_with("__Host-mosaic_session=") && cookie.contains("; Secure"), "not over another link");
     let session = admin.spawn("local", "cat").await.unwrap();
     let inject = format!("/api/mission-control/sessions/{session}/inject");
     assert_eq!(admin.post(&inject, json!({"content": "hi"})).await.unwrap().0, 202);

@@ -1,5 +1,6 @@
 //! A person at the hub's API.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -35,6 +36,16 @@ impl Person {
     /// A browser with that cookie (`name=value`), at the hub of that address.
     pub fn with_cookie(url: impl Into<String>, cookie: impl Into<String>) -> Self {
         Self { cookie: Some(cookie.into()), ..Self::nobody(url) }
+    }
+
+    /// The same person, who trusts that authority (a PEM file) and no other.
+    ///
+    /// # Errors
+    /// There is no certificate in it.
+    pub fn trusting(self, ca: &Path) -> anyhow::Result<Self> {
+        let ca = reqwest::Certificate::from_pem(&std::fs::read(ca).with_context(|| format!("read {}", ca.display()))?)?;
+        let http = reqwest::Client::builder().tls_built_in_root_certs(false).add_root_certificate(ca).build()?;
+        Ok(Self { http, ..self })
     }
 
     /// The same person at another address of the hub.

@@ -119,6 +119,18 @@ impl Stack {
         self.said("/url")
     }
 
+    /// Somebody who is not signed in, and trusts the stack's authority where it has one.
+    ///
+    /// # Errors
+    /// As [`said`](Self::said).
+    pub fn nobody(&self) -> anyhow::Result<Person> {
+        let nobody = Person::nobody(self.url()?);
+        match self.said("/ca") {
+            Ok(ca) => nobody.trusting(Path::new(ca)),
+            Err(_) => Ok(nobody),
+        }
+    }
+
     /// A person with that role, signed in.
     ///
     /// # Errors
@@ -126,7 +138,7 @@ impl Stack {
     pub async fn person(&self, role: &str) -> anyhow::Result<Person> {
         let email = self.said(&format!("/{role}/email"))?;
         let password = self.said(&format!("/{role}/password"))?;
-        Person::nobody(self.url()?).sign_in(email, password).await
+        self.nobody()?.sign_in(email, password).await
     }
 
     /// The present process id of a part: `hub`, `node` or `nats`.

@@ -43,7 +43,7 @@ cargo xtask COMMAND
             --node-config FILE    merged over the node's configuration
             --profile NAME        up, release or dev                 (up)
             --no-demo             no session to begin with
-            --tls                 the bus with TLS, by an authority that is made for it
+            --tls                 bus and page with TLS, by an authority that is made for them
             --stop-sessions=false leaves the agents running at the end, for the next start
             --json                one line of JSON on stdout when ready
   test    everything that must hold, against the real components

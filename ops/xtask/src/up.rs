@@ -106,13 +106,12 @@ impl Stack {
         files.write_nats_config(&self.programs, nats_port)?;
         files.write_hub_config(options.port, nats_port)?;
         files.write_node_config(&self.programs, nats_port, agents)?;
-        let listen = files.hub_listen();
-        let _ = std::fs::remove_file(&listen);
+        let _ = std::fs::remove_file(files.hub_listen());
         let port = options.port;
-        let url = self.begin("hub", HUB_WITHIN, |_, _| ready::hub_url(&listen, port))?;
+        let url = self.begin("hub", HUB_WITHIN, |stack, _| ready::hub_url(&stack.files, port))?;
         self.files.write_hub_config(ready::port_of(&url)?, nats_port)?;
 
-        let mut hub = Hub::new(&url);
+        let mut hub = Hub::new(&url, self.files.ca().as_deref())?;
         self.wait("hub", HUB_WITHIN, |_| hub.is_ready())?;
         say::good(&format!("hub at {url}"));
         hub.sign_in(&accounts.admin)?;

@@ -181,6 +181,22 @@ fn it_becomes_ready_says_so_once_and_leaves_nothing() {
 }
 
 #[test]
+fn with_tls_the_hub_is_spoken_to_by_its_authority_only() {
+    let place = Place::new();
+    let mut up = place.start(&["--tls"]);
+    // It has signed in to be ready.
+    let ready = up.ready();
+    let url = text(&ready, "/url");
+    assert!(
+        url.starts_with("https://127.0.0.1:") && text(&ready, "/natsUrl").starts_with("tls://127.0.0.1:"),
+        "{ready}"
+    );
+    assert!(fs::read_to_string(text(&ready, "/ca")).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+    assert!(http_get(&format!("{}/readyz", url.replace("https", "http"))).is_err(), "in plain");
+    up.end();
+}
+
+#[test]
 fn a_part_that_dies_is_started_again_on_its_port() {
     let place = Place::new();
     let mut up = place.start(&[]);

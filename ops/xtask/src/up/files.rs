@@ -184,13 +184,26 @@ impl Files {
         format!("{}://127.0.0.1:{port}", if self.tls { "tls" } else { "nats" })
     }
 
-    /// The certificate that all trust, if the bus has TLS.
+    /// Address of the hub.
+    pub fn hub_url(&self, port: u16) -> String {
+        format!("{}://127.0.0.1:{port}", if self.tls { "https" } else { "http" })
+    }
+
+    /// The certificate that all trust, if bus and hub have TLS.
     pub fn ca(&self) -> Option<PathBuf> {
         self.tls.then(|| self.identity().join("tls/ca.pem"))
     }
 
     fn ca_line(&self) -> String {
         self.ca().map_or_else(String::new, |ca| format!("ca = {}\n", quoted(ca)))
+    }
+
+    fn tls_line(&self) -> String {
+        if !self.tls {
+            return String::new();
+        }
+        let (cert, key) = (self.identity().join("tls/server.pem"), self.identity().join("tls/server.key"));
+        format!("tls = {{ cert = {}, key = {} }}\n", quoted(cert), quoted(key))
     }
 
     pub fn node_creds(&self) -> PathBuf {
@@ -226,12 +239,13 @@ impl Files {
     pub fn write_hub_config(&self, port: u16, nats_port: u16) -> anyhow::Result<()> {
         let text = format!(
             "# Made by `cargo xtask up`; changes here do not last.\n\
-             [hub]\nlisten = {}\ndata_dir = {}\nworkspace = {}\nbootstrap_users = {}\n\n\
+             [hub]\nlisten = {}\ndata_dir = {}\nworkspace = {}\nbootstrap_users = {}\n{}\n\
              [nats]\nurl = {}\ncreds = {}\njournal_creds = {}\ncommand_key = {}\nidentity = {}\n{}",
             quoted(format!("127.0.0.1:{port}")),
             quoted(self.data.join("hub")),
             quoted(workspace()),
             quoted(self.users()),
+            self.tls_line(),
             quoted(self.nats_url(nats_port)),
             quoted(self.creds("hub")),
             quoted(self.creds("journal")),

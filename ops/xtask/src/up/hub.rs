@@ -1,11 +1,16 @@
-//! Talking to the hub: a few lines of HTTP, since one local server is asked a few questions.
+//! Talking to the hub: a few lines of HTTP, over TLS where the stack has it, since one local server is asked a few
+//! questions.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 
 use super::files::Account;
@@ -17,6 +22,8 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// The hub of the stack.
 pub(super) struct Hub {
     url: String,
+    /// Whom we trust, if the hub speaks HTTPS.
+    tls: Option<Arc<rustls::ClientConfig>>,
     cookie: Option<String>,
     /// True once it was told why it cannot become ready.
     told: Cell<bool>,
@@ -29,8 +36,10 @@ struct Reply {
 }
 
 impl Hub {
-    pub fn new(url: &str) -> Self {
-        Self { url: url.trim_end_matches('/').into(), cookie: None, told: Cell::new(false) }
+    /// At that address; with an authority it has to show a certificate of it.
+    pub fn new(url: &str, ca: Option<&Path>) -> anyhow::Result<Self> {
+        let tls = ca.map(trusting).transpose()?;
+        Ok(Self { url: url.trim_end_matches('/').into(), tls, cookie: None, told: Cell::new(false) })
     }
 
     /// `Some` once it says that it is ready.
@@ -95,10 +104,10 @@ impl Hub {
     }
 
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Reply> {
-        let host = self.url.strip_prefix("http://").context("only http:// here")?;
-        let mut stream = TcpStream::connect(host).with_context(|| format!("connect to {host}"))?;
-        stream.set_read_timeout(Some(WITHIN))?;
-        stream.set_write_timeout(Some(WITHIN))?;
+        let (_, host) = self.url.split_once("://").context("the hub's address has no scheme")?;
+        let socket = TcpStream::connect(host).with_context(|| format!("connect to {host}"))?;
+        socket.set_read_timeout(Some(WITHIN))?;
+        socket.set_write_timeout(Some(WITHIN))?;
         // HTTP/1.0, so that the answer is not chunked and ends with the connection.
         let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nOrigin: {}\r\n", self.url);
         if let Some(cookie) = &self.cookie {
@@ -109,12 +118,37 @@ impl Hub {
             request.push_str("Content-Type: application/json\r\n");
         }
         request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
-        stream.write_all(request.as_bytes())?;
-        let mut answer = vec![];
-        stream.read_to_end(&mut answer).with_context(|| format!("{method} {path}"))?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let answer = match &self.tls {
+            None => exchange(socket, &request),
+            Some(tls) => {
+                let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+                let name = ServerName::try_from(name.to_owned()).context("the hub's name")?;
+                exchange(
+                    rustls::StreamOwned::new(rustls::ClientConnection::new(Arc::clone(tls), name)?, socket),
+                    &request,
+                )
+            }
+        };
+        let answer = answer.with_context(|| format!("{method} {path}"))?;
         let Some((head, body)) = answer.split_once("\r\n\r\n") else { bail!("{method} {path}: not HTTP") };
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
         Ok(Reply { status, head: head.into(), body: serde_json::from_str(body).unwrap_or_default() })
     }
+}
+
+/// Trusts that authority and no other.
+fn trusting(ca: &Path) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+    let mut roots = rustls::RootCertStore::empty();
+    let authority = CertificateDer::from_pem_file(ca).with_context(|| format!("read {}", ca.display()))?;
+    roots.add(authority).with_context(|| format!("trust {}", ca.display()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<String> {
+    stream.write_all(request.as_bytes())?;
+    let mut answer = vec![];
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -17,7 +17,7 @@ pub(super) struct Options {
     pub nats_port: u16,
     pub profile: String,
     pub demo: bool,
-    /// The bus with TLS.
+    /// Bus and hub with TLS.
     pub tls: bool,
     pub json: bool,
     pub stop_sessions: bool,

@@ -31,11 +31,11 @@ pub(super) fn nats_port(files: &Files, pid: u32) -> Option<u16> {
 }
 
 /// The address of the hub, once it tells it; a fixed port need not be told.
-pub(super) fn hub_url(listen: &Path, port: u16) -> Option<String> {
+pub(super) fn hub_url(files: &Files, port: u16) -> Option<String> {
     if port != 0 {
-        return Some(format!("http://127.0.0.1:{port}"));
+        return Some(files.hub_url(port));
     }
-    let value: Value = serde_json::from_slice(&std::fs::read(listen).ok()?).ok()?;
+    let value: Value = serde_json::from_slice(&std::fs::read(files.hub_listen()).ok()?).ok()?;
     Some(value.get("url")?.as_str()?.trim_end_matches('/').to_owned())
 }
 
@@ -73,7 +73,7 @@ pub(super) fn tell(options: &Options, files: &Files, ready: &Ready<'_>, hub: &Hu
     let admin = &ready.accounts.admin;
     say::text(&format!(
         "\n  Mosaic Mesh is running. Ctrl-C ends it.\n\n\
-         \x20 page      {}/mission-control\n\
+         \x20 page      {}/mission-control\n{}\
          \x20 sign in   {}   {}\n\
          \x20           (operator and observer: {})\n\
          \x20 more      start agents from the page: {}\n\
@@ -81,6 +81,10 @@ pub(super) fn tell(options: &Options, files: &Files, ready: &Ready<'_>, hub: &Hu
          \x20 watch     {} tail --url {nats_url} --creds {}{}\n\
          \x20 logs      {}\n",
         ready.url,
+        files.ca().map_or_else(String::new, |ca| format!(
+            "  trust     {}   (in the browser, or curl --cacert)\n",
+            shown(&ca)
+        )),
         admin.email,
         admin.password,
         shown(&files.users()),
