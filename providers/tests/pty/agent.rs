@@ -10,7 +10,8 @@ use providers::{AgentEvent, AgentProvider, MessageDraft, News, Profile, Provider
 use serde_json::{Value, json};
 use testkit::{AgentHome, FakeModel, agent_cli};
 
-use crate::harness::{PATIENCE, Session, Stage, ada, message};
+use crate::harness::watched::message;
+use crate::harness::{PATIENCE, Session, Stage, ada};
 
 /// A running agent.
 pub struct Agent {

@@ -10,9 +10,9 @@ use providers::{AgentProvider, Position, Profile, Protocol, SpawnRequest};
 
 #[path = "../common/watched.rs"]
 #[expect(dead_code, reason = "shared with the tests of containers, which need more of it")]
-mod watched;
+pub mod watched;
 
-pub use watched::{PATIENCE, ada, message};
+pub use watched::{PATIENCE, ada};
 
 /// A session in a terminal, watched.
 pub type Session = watched::Session<PtyProvider>;

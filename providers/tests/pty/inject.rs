@@ -3,7 +3,8 @@
 use bus_schema::{Delivery, InjectMode};
 use providers::{AgentProvider, InjectOutcome, News, Profile, Protocol};
 
-use crate::harness::{Session, Stage, ada, message, profile, script, wait_until};
+use crate::harness::watched::message;
+use crate::harness::{Session, Stage, ada, profile, script, wait_until};
 
 async fn inject(session: &Session, id: &str, content: &str) -> InjectOutcome {
     session.provider.inject(&session.id, message(id, content, InjectMode::Steer)).await.unwrap()

@@ -3,7 +3,8 @@
 use bus_schema::{InjectMode, MessageKind, Status};
 use providers::{News, Position, Protocol};
 
-use crate::harness::{Stage, ada, message, new_id, profile, request, script};
+use crate::harness::watched::message;
+use crate::harness::{Stage, ada, new_id, profile, request, script};
 
 #[tokio::test]
 async fn every_line_is_told_exactly_once() {

@@ -8,7 +8,8 @@ use serde_json::json;
 use testkit::opencode_home;
 
 use crate::agent::Agent;
-use crate::harness::{message, signal};
+use crate::harness::signal;
+use crate::harness::watched::message;
 
 /// How long it may take to begin on a machine that does other things, too: more than 60 s were seen.
 const BEGINS_WITHIN: Duration = Duration::from_secs(240);
