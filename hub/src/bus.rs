@@ -30,6 +30,9 @@ pub use streams::{Behind, JOURNAL_STREAM, JOURNAL_SUBJECTS, StreamBounds, Stream
 
 /// How long a request to JetStream may take.
 pub(crate) const API_DEADLINE: Duration = Duration::from_secs(5);
+/// When the library gives a request up by itself. Behind ours, so that it is always ours that passes: the library tells
+/// it in the same words as what the server refused.
+const LIBRARY_DEADLINE: Duration = Duration::from_secs(8);
 /// How long the server may be silent before it is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest pause between two attempts to connect.
@@ -142,7 +145,7 @@ impl OwnAccount {
 }
 
 fn context(client: async_nats::Client) -> jetstream::Context {
-    jetstream::ContextBuilder::new().timeout(API_DEADLINE).ack_timeout(API_DEADLINE).build(client)
+    jetstream::ContextBuilder::new().timeout(LIBRARY_DEADLINE).ack_timeout(LIBRARY_DEADLINE).build(client)
 }
 
 impl Bus {

@@ -30,7 +30,7 @@ use bus_schema::*;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::*;
-use testkit::wait_until;
+use testkit::{proc, proc::Signal, wait_until};
 
 #[tokio::test]
 async fn the_server_has_no_route_that_the_table_does_not_know() {
@@ -434,6 +434,31 @@ async fn who_is_away_is_told_at_once() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_bus_that_hangs_is_away_and_no_fault_of_the_hub() {
+    let mut stack = Stack::start().await;
+    let node = stack.node("n1").await;
+    node.send_session(&node.session(S1, 1, "running")).await;
+    let operator = stack.sign_in("operator").await;
+    let session = format!("/api/mission-control/sessions/{S1}");
+    wait_until("the session is known", WAIT, async || {
+        operator.send(Method::GET, &session, None).await.unwrap().status() == StatusCode::OK
+    })
+    .await
+    .unwrap();
+    let bus = stack.nats.pid().unwrap();
+    assert!(proc::signal(bus, Signal::STOP));
+    let inject = format!("{session}/inject");
+    let answers = (0..8).map(|i| operator.post(&inject, json!({"content": format!("message {i}")})));
+    let answers = futures::future::join_all(answers).await;
+    assert!(proc::signal(bus, Signal::CONT));
+    for answer in answers {
+        let (status, body) = answer.unwrap();
+        let code = body["error"]["code"].as_str().unwrap();
+        assert!(status == 503 && ["busAway", "auditAway"].contains(&code), "{status} {body}");
+    }
 }
 
 #[tokio::test]
