@@ -1,7 +1,9 @@
 // Every page and dialog, and how one comes there as an admin: for the pictures, and for whoever looks at all of them.
 
 import type { Page } from 'playwright-core';
+import { idle } from '../mock/scripts.ts';
 import type { MockHub } from '../mock/server.ts';
+import { api } from '../src/routes.ts';
 
 export const HOME = '/mission-control/';
 export type FleetName = 'empty' | 'busy' | 'failing';
@@ -9,9 +11,7 @@ export interface Look {
   theme: 'dark' | 'light';
   width: number;
 }
-/** In all combinations; the first two have both themes and both widths. */
 export const LOOKS: readonly Look[] = [{ theme: 'dark', width: 1280 }, { theme: 'light', width: 1920 }, { theme: 'light', width: 1280 }, { theme: 'dark', width: 1920 }];
-export const TWO_LOOKS = LOOKS.slice(0, 2);
 
 export interface Stage {
   page: Page;
@@ -24,7 +24,6 @@ export interface View {
   name: string;
   what: string;
   fleets: readonly FleetName[];
-  looks?: readonly Look[];
   path?: string;
   go?: (stage: Stage) => Promise<void>;
   /** Leaves the hub as it was found. */
@@ -50,11 +49,36 @@ async function openSession({ page, hub, url }: Stage, ...titles: string[]): Prom
   await page.getByRole('status', { name: 'Connection: Live' }).waitFor();
 }
 
+/** A session that has said nothing yet. */
+async function openNew(stage: Stage): Promise<void> {
+  const { world } = stage.hub;
+  world.add({ node: [...world.nodes.keys()][0] ?? 'atlas', provider: 'pty', agentType: 'claude', title: 'Just begun' }, idle());
+  await openSession(stage, 'Just begun');
+}
+
 const section = (id: string, fleets: readonly FleetName[] = ['busy']): View => ({ name: `settings-${id}`, what: `Settings: ${id}`, fleets, path: `/mission-control/settings/${id}` });
+
+/** From here on the hub refuses some of what it is asked. */
+const refuse = ({ page }: Stage, error: { code: string; message: string; requestId: string }, which: (path: string) => boolean): Promise<unknown> =>
+  page.route(({ pathname }) => which(pathname), (route) => route.fulfill({ status: 503, json: { error } }));
+
+/** A section that cannot be loaded, whatever the fleet does. */
+const failing = (id: string, ...paths: readonly string[]): View => ({
+  ...section(id, ['failing']),
+  go: async (stage) => {
+    const { page } = stage;
+    const error = { code: 'storeUnavailable', message: 'the store does not answer; the bus keeps what happens until it does', requestId: 'req-7f3a02' };
+    await refuse(stage, error, (path) => paths.includes(path));
+    await page.reload();
+    await page.getByRole('status', { name: 'Connection: Live' }).waitFor();
+    await page.getByRole('alert').first().waitFor();
+  },
+  after: async ({ page }) => page.unrouteAll(),
+});
 
 // What changes the fleet for good comes last.
 export const VIEWS: readonly View[] = [
-  { name: 'panels', what: 'The fleet', fleets: ['empty', 'busy', 'failing'], looks: LOOKS },
+  { name: 'panels', what: 'The fleet', fleets: ['empty', 'busy', 'failing'] },
   { name: 'roster-status', what: 'The roster, by who needs somebody', fleets: ['busy', 'failing'], go: async ({ page }) => (await page.getByLabel('Group by').selectOption('status'), await page.getByRole('button', { name: 'Load earlier ones' }).click()), after: async ({ page }) => void (await page.getByLabel('Group by').selectOption('host')) },
   { name: 'session', what: 'One session, its stream', fleets: ['busy', 'failing'], go: (stage) => openSession(stage, 'Retention sweep loses messages', 'Drop old tables') },
   { name: 'terminal', what: 'One session, its terminal', fleets: ['busy'], go: async (stage) => (await openSession(stage, 'Property tests, codec'), void (await stage.page.locator('.xterm-rows', { hasText: 'step' }).first().waitFor())) },
@@ -72,14 +96,31 @@ export const VIEWS: readonly View[] = [
   },
   { name: 'palette', what: 'Go to anything, do anything', fleets: ['empty', 'busy'], go: key('Control+k') },
   { name: 'keys', what: 'The keys', fleets: ['busy'], go: key('?') },
-  { name: 'spawn', what: 'A new session', fleets: ['empty', 'busy', 'failing'], go: key('n') },
+  { name: 'spawn', what: 'A new session', fleets: ['empty', 'busy'], go: key('n') },
+  {
+    name: 'spawn',
+    what: 'A new session',
+    fleets: ['failing'],
+    go: async (stage) => {
+      const error = { code: 'nodeAway', message: 'node atlas did not answer within 10 s; nothing was started', requestId: 'req-7f3a02' };
+      await refuse(stage, error, (path) => path.endsWith('/sessions'));
+      await key('n')(stage);
+      await click('Start')(stage);
+      await stage.page.getByRole('alert').first().waitFor();
+    },
+    after: async ({ page }) => page.unrouteAll(),
+  },
   { name: 'audit', what: 'Who did what', fleets: ['empty', 'busy', 'failing'], go: key('a') },
   section('providers', ['empty', 'busy', 'failing']),
   section('nodes', ['empty', 'busy', 'failing']),
-  section('people'),
+  section('people', ['empty', 'busy']),
+  failing('people', api.users(), api.invitations()),
   section('tokens', ['empty', 'busy']),
+  failing('tokens', api.tokens()),
   section('account'),
+  failing('account', api.signIns()),
   section('retention'),
+  failing('retention', api.retention()),
   {
     name: 'not-live',
     what: 'No connection',
@@ -145,6 +186,7 @@ export const VIEWS: readonly View[] = [
       await page.getByText(/sessions? ended/).waitFor();
     },
   },
-  { name: 'first-run', what: 'The first run, before any host', fleets: ['empty'], go: async ({ page, hub, url }) => (hub.world.nodes.clear(), hub.cut(), await page.goto(url + HOME), void (await page.getByRole('heading', { name: 'Waiting for a node' }).waitFor())) },
+  { name: 'session', what: 'One session, its stream', fleets: ['empty'], go: openNew },
+  { name: 'first-run', what: 'The first run, before any host', fleets: ['empty'], go: async ({ page, hub, url }) => (hub.world.nodes.clear(), hub.world.sessions.clear(), hub.world.layouts.clear(), hub.cut(), await page.goto(url + HOME), void (await page.getByRole('heading', { name: 'Waiting for a node' }).waitFor())) },
 ];
 

@@ -39,7 +39,7 @@ export class MockAdmin {
     const user = this.#user(id);
     if (id === actor.id) throw new MockError(409, 'wrongState', 'nobody changes their own role');
     user.role = role;
-    this.#world.record(actor, 'setRole', { metadata: { userId: id, role } });
+    this.#world.record(actor, 'updateUser', { metadata: { userId: id, role } });
   }
 
   setDisabled(actor: Actor, id: string, disabled: boolean): void {
@@ -49,7 +49,7 @@ export class MockAdmin {
 
   removeUser(actor: Actor, id: string): void {
     this.users.splice(this.users.indexOf(this.#user(id)), 1);
-    this.#world.record(actor, 'removeUser', { metadata: { userId: id } });
+    this.#world.record(actor, 'deleteUser', { metadata: { userId: id } });
   }
 
   invite(actor: Actor, body: Record<string, unknown>): NewInvitation {
@@ -59,7 +59,7 @@ export class MockAdmin {
     if (!email.includes('@')) throw new MockError(422, 'invalid', `${JSON.stringify(email)} is not an email address`);
     const invitation: Invitation = { invitationId: id, email, role: String(body['role']), createdAt: this.#world.time(), expiresAt };
     this.invitations.push(invitation);
-    this.#world.record(actor, 'invite', { metadata: { invitationId: id } });
+    this.#world.record(actor, 'createInvitation', { metadata: { invitationId: id } });
     return { invitation, link: `/mission-control/invitation#mi_${id}` };
   }
 
@@ -67,7 +67,7 @@ export class MockAdmin {
     const at = this.invitations.findIndex((each) => each.invitationId === id);
     if (at < 0) throw new MockError(404, 'notFound', 'there is no such invitation');
     this.invitations.splice(at, 1);
-    this.#world.record(actor, 'withdrawInvitation', { metadata: { invitationId: id } });
+    this.#world.record(actor, 'deleteInvitation', { metadata: { invitationId: id } });
   }
 
   createToken(actor: Actor, name: string, role: string): NewApiToken {
@@ -80,7 +80,7 @@ export class MockAdmin {
 
   revokeToken(actor: Actor, id: string): void {
     this.tokens.set(actor.id, (this.tokens.get(actor.id) ?? []).filter((token) => token.tokenId !== id));
-    this.#world.record(actor, 'revokeToken', { metadata: { tokenId: id } });
+    this.#world.record(actor, 'deleteToken', { metadata: { tokenId: id } });
   }
 
   signedIn(actor: Actor, id: string, userAgent: string): void {

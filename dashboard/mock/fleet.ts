@@ -184,5 +184,19 @@ export function failingWorld(): World {
   const stuck = world.add({ node: 'atlas', provider: 'pty', title: 'Deploy staging', turn: 'error', spawnedAt: ago(12), startedAt: ago(12) }, idle());
   stuck.say('agent', 'helm upgrade failed: timed out waiting for the condition');
   stuck.update({ attention: { kind: 'error', text: 'the last turn ended with an error: rate limit reached, resets at 18:00', since: ago(4) } });
+
+  const admin = { id: 'u0', name: 'Ada', email: 'admin@example.org', role: 'admin' };
+  const gateway = { provider: 'openclaw', isActive: true };
+  world.saveAgentProvider(admin, null, { ...gateway, name: 'Field van', node: 'cinder', gatewayUrl: 'ws://127.0.0.1:18789/', credentials: 'right' });
+  const lost = world.saveAgentProvider(admin, null, { ...gateway, name: 'Support desk', node: 'atlas', gatewayUrl: 'wss://claw.support.example.org/', credentials: 'right' });
+  world.agentProviders.set(lost.id, { ...lost, hasCredentials: false, credentialsState: 'unreadable' });
+  const operator = { id: 'u1', name: 'Grace', email: 'operator@example.org', role: 'operator' };
+  const sessionId = stuck.session.sessionId;
+  world.record({ id: '', name: 'mallory@example.org', email: 'mallory@example.org', role: '' }, 'signIn', { detail: 'email or password is wrong' }, 'failed');
+  for (let i = 0; i < 12; i += 1) world.record(operator, 'pause', { sessionId, node: 'atlas' });
+  world.record(operator, 'inject', { sessionId, node: 'atlas', content: 'Roll it back and say when it is done.', detail: 'the node did not say within 10 s whether it took it' }, 'unknown');
+  world.record({ id: '', name: 'mosaic-hub', email: '', role: '' }, 'commandRefused', { node: 'atlas', detail: 'the signature is not by a key that the node trusts' }, 'refused');
+  world.record({ id: '', name: 'mosaic-hub', email: '', role: '' }, 'auditFault', { detail: 'row 9 is not what was written: its hash is another' }, 'failed');
+  world.auditGoodTo = 8;
   return counted(world);
 }

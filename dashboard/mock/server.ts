@@ -84,6 +84,7 @@ export class MockHub {
     if (path.startsWith('/mock/')) return ok(this.#steer(path, body));
     if (route === 'POST /api/auth/login') return this.#login(request, response, body);
     const user = this.#cookies.get(cookieOf(request) ?? '');
+    if (route === 'POST /api/invitations/accept') throw new MockError(404, 'notFound', 'this invitation is not good, or not any more; ask for a new one');
     if (user === undefined) throw new MockError(401, 'unauthorized', 'sign in first');
     const write = (): void => {
       if (user.role === 'observer') throw new MockError(403, 'forbidden', 'observers may not do this');
@@ -405,7 +406,7 @@ export class MockHub {
         wants('session', row.sessionId) &&
         (wants('user', row.user.name) || wants('user', row.user.id) || wants('user', row.user.email)),
     );
-    return { entries: rows.slice(-limit).reverse(), hasMore: rows.length > limit, verifiedTo: this.world.audit.length };
+    return { entries: rows.slice(-limit).reverse(), hasMore: rows.length > limit, verifiedTo: this.world.auditGoodTo ?? this.world.audit.length };
   }
 
   #stream(response: ServerResponse, url: URL): void {

@@ -212,6 +212,8 @@ export class World {
   readonly sessions = new Map<string, MockSession>();
   readonly nodes = new Map<string, NodeInfo>();
   readonly audit: AuditRow[] = [];
+  /** The row before the first that is not as it was written; null where the whole log is. */
+  auditGoodTo: number | null = null;
   readonly agentProviders = new Map<string, AgentProvider>();
   /** Tokens that open the pretended gateways, by id. Never told. */
   readonly #tokens = new Map<string, string>();

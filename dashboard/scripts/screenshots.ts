@@ -1,8 +1,6 @@
 // Pictures of every page and dialog: dark and light, 1280 and 1920 wide, with a fleet that is empty, busy, or failing.
 // From the fake hub and the built page: `npm run build && npm run screenshots [-- PART-OF-A-NAME…]`, into
 // `screenshots/`, where `README.md` lists them.
-//
-// The panels are taken in every combination; everything else in the two that have both themes and both widths.
 
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,17 +9,19 @@ import { api } from '../src/routes.ts';
 import { busyWorld, emptyWorld, failingWorld } from '../mock/fleet.ts';
 import { MOCK_PASSWORD, MockHub, serve } from '../mock/server.ts';
 import type { World } from '../mock/world.ts';
-import { HOME, LOOKS, TWO_LOOKS, VIEWS, type FleetName, type Look, type Stage } from '../e2e/views.ts';
+import { HOME, LOOKS, VIEWS, type FleetName, type Look, type Stage } from '../e2e/views.ts';
 import { small } from './png.ts';
 
 const HERE = import.meta.dirname;
 const OUT = join(HERE, '..', 'screenshots');
 const only = process.argv.slice(2);
 /** Also on a machine with other things to do. */
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 60_000;
 /** What fades in or out, and what a stream brings, has come by then. */
 const CALM_MS = 350;
 
+/** What is before one is in. */
+const ENTRIES = [{ name: 'sign-in', what: 'Sign in' }, { name: 'invitation', what: 'Somebody was invited' }] as const;
 const FLEETS: Record<FleetName, () => World> = { empty: emptyWorld, busy: busyWorld, failing: failingWorld };
 const nameOf = (name: string, fleet: FleetName, { theme, width }: Look): string => `${name}-${fleet}-${theme}-${width}.png`;
 const isWanted = (file: string): boolean => only.length === 0 || only.some((each) => file.includes(each));
@@ -42,10 +42,16 @@ async function furnish({ page, hub }: Stage): Promise<void> {
   await post(api.invitations(), { email: 'new.colleague@example.org', role: 'operator' });
 }
 
+/** With a password that is not right. */
+async function tried(page: Page, action: string): Promise<void> {
+  await page.getByLabel('Password').fill('it was something with a horse');
+  await page.getByRole('button', { name: action }).click();
+  await page.getByRole('alert').waitFor();
+}
+
 async function shoot(browser: Browser, fleet: FleetName, look: Look): Promise<void> {
-  const views = VIEWS.filter((each) => each.fleets.includes(fleet) && (each.looks ?? TWO_LOOKS).includes(look));
-  const before = fleet === 'busy' && TWO_LOOKS.includes(look) ? ['sign-in', 'invitation'] : [];
-  if (![...views.map((each) => each.name), ...before].some((name) => isWanted(nameOf(name, fleet, look)))) return;
+  const views = VIEWS.filter((each) => each.fleets.includes(fleet));
+  if (![...views.map((each) => each.name), ...ENTRIES.map((each) => each.name)].some((name) => isWanted(nameOf(name, fleet, look)))) return;
   const hub = new MockHub(FLEETS[fleet]);
   const { server, url } = await serve(hub, join(HERE, '..', 'dist'));
   const context = await browser.newContext({ viewport: { width: look.width, height: look.width === 1920 ? 1080 : 800 }, colorScheme: look.theme, reducedMotion: 'reduce', locale: 'en-GB' });
@@ -53,14 +59,17 @@ async function shoot(browser: Browser, fleet: FleetName, look: Look): Promise<vo
   page.setDefaultTimeout(PATIENCE_MS);
   page.setDefaultNavigationTimeout(PATIENCE_MS);
   const stage = { page, hub, url };
-  if (before.length > 0) {
-    await page.goto(`${url}/mission-control/invitation#mi_example`);
-    await page.getByRole('heading', { name: 'You are invited' }).waitFor();
-    await take(page, nameOf('invitation', fleet, look));
-  }
+  await page.goto(`${url}/mission-control/invitation#mi_example`);
+  await page.getByRole('heading', { name: 'You are invited' }).waitFor();
+  if (fleet === 'failing') await tried(page, 'Enter');
+  if (fleet !== 'empty') await take(page, nameOf('invitation', fleet, look));
   await page.goto(url + HOME);
   await page.getByLabel('Email').waitFor();
-  if (before.length > 0) await take(page, nameOf('sign-in', fleet, look));
+  if (fleet === 'failing') {
+    await page.getByLabel('Email').fill('admin@example.org');
+    await tried(page, 'Sign in');
+  }
+  if (fleet !== 'empty') await take(page, nameOf('sign-in', fleet, look));
   await page.getByLabel('Email').fill('admin@example.org');
   await page.getByLabel('Password').fill(MOCK_PASSWORD);
   await page.getByRole('button', { name: 'Sign in' }).click();
@@ -86,15 +95,16 @@ async function shoot(browser: Browser, fleet: FleetName, look: Look): Promise<vo
 /** The index, from what is there. */
 function list(): void {
   const files = readdirSync(OUT).filter((file) => file.endsWith('.png'));
-  const rows = [{ name: 'sign-in', what: 'Sign in' }, { name: 'invitation', what: 'Somebody was invited' }, ...VIEWS].map(({ name, what }) => {
+  const all = new Map([...ENTRIES, ...VIEWS].map(({ name, what }) => [name, what]));
+  const rows = [...all].map(([name, what]) => {
     const mine = files.filter((file) => /^-(empty|busy|failing)-(dark|light)-\d+\.png$/.test(file.slice(name.length)) && file.startsWith(name)).sort();
     return `| ${what} | ${mine.map((file) => `[${file.slice(name.length + 1, -4).replaceAll('-', ' ')}](${file})`).join(' · ')} |`;
   });
   const text = `# Pictures of the page
 
 Taken by \`npm run screenshots\` from the fake hub, with a fleet that is empty, busy or failing, dark and light, 1280 and
-1920 wide. The panels are here in every combination, everything else in the two that have both themes and both widths;
-what looks the same whatever the fleet does is here once. They have 256 colours each, to be small.
+1920 wide. What looks the same whatever the fleet does has no picture of its own for it; a page that cannot load what it
+shows counts as failing. They have 256 colours each, to be small.
 
 | what | pictures |
 |---|---|

@@ -20,6 +20,8 @@ import type { KillReceipt, Session } from '../api/types.ts';
 const LOOK_EVERY_MS = 2_000;
 /** How long after the kill of a session others' kill-alls are looked for: they end many sessions at once. */
 const OTHERS_AFTER_MS = 3_000;
+/** How often they are looked for all the same: one whose sessions are all on hosts that are away ends nobody yet. */
+const OTHERS_EVERY_MS = 30_000;
 /** How long a kill-all may be lost: the hub gives each node less to answer. */
 const LOST_MAX_MS = 150_000;
 /** How long after the lease a hub may take to write down what it gave up. */
@@ -58,6 +60,8 @@ export class KillAlls {
   readonly #kept: Storage | null;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #others: ReturnType<typeof setTimeout> | null = null;
+  /** A session was killed, and others' kill-alls will be looked for soon. */
+  #isAlarmed = false;
   #isOn = false;
 
   constructor(client: Client, me: () => string, kept: Storage | null) {
@@ -90,6 +94,7 @@ export class KillAlls {
     for (const timer of [this.#timer, this.#others]) if (timer !== null) clearTimeout(timer);
     this.#timer = null;
     this.#others = null;
+    this.#isAlarmed = false;
   }
 
   /** Takes the receipts that the hub has at hand: whenever the page has become live. */
@@ -115,11 +120,10 @@ export class KillAlls {
 
   /** A session was killed: perhaps somebody else ends them all. */
   onKilled(): void {
-    if (!this.#isOn) return;
-    this.#others ??= setTimeout(() => {
-      this.#others = null;
-      void this.load();
-    }, OTHERS_AFTER_MS);
+    if (!this.#isOn || this.#isAlarmed) return;
+    this.#isAlarmed = true;
+    if (this.#others !== null) clearTimeout(this.#others);
+    this.#others = setTimeout(() => void this.#lookForOthers(), OTHERS_AFTER_MS);
   }
 
   /** Kills every session of a provider, or of all; `targets` are those that are known here. */
@@ -142,6 +146,12 @@ export class KillAlls {
   /** What was asked for has been seen, or is not waited for any more. */
   seen(): void {
     if (this.asking.state !== 'working') this.#settle({ state: 'none' });
+  }
+
+  async #lookForOthers(): Promise<void> {
+    this.#others = null;
+    this.#isAlarmed = false;
+    await this.load();
   }
 
   /** Is one of these what was asked for here? */
@@ -169,7 +179,9 @@ export class KillAlls {
 
   /** Asks again in a while for what is not known to its end. */
   #plan(): void {
-    if (!this.#isOn || this.#timer !== null || !this.#isUnsettled()) return;
+    if (!this.#isOn) return;
+    this.#others ??= setTimeout(() => void this.#lookForOthers(), OTHERS_EVERY_MS);
+    if (this.#timer !== null || !this.#isUnsettled()) return;
     this.#timer = setTimeout(() => void this.#again(), LOOK_EVERY_MS);
   }
 

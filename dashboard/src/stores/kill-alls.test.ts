@@ -157,4 +157,12 @@ describe('kill-alls', () => {
     await pass(3_500);
     expect(killAlls.pending.map((each) => each.receiptId)).toEqual(['R1']);
   });
+
+  it('of others are learnt of also when they end nobody yet', async () => {
+    const killAlls = page();
+    await begin(killAlls);
+    hub.make('R1', 'pending', 'somebody else');
+    await pass(35_000);
+    expect(killAlls.pending.map((each) => each.receiptId)).toEqual(['R1']);
+  });
 });

@@ -32,13 +32,15 @@ export function taskLabel(session: Session): string | null {
 }
 
 /** What somebody who looks over the fleet wants to know of a session first. */
-export type Group = 'needsYou' | 'working' | 'idle' | 'done';
-export const GROUPS: readonly Group[] = ['needsYou', 'working', 'idle', 'done'];
-export const GROUP_WORDS: Record<Group, string> = { needsYou: 'Needs you', working: 'Working', idle: 'Idle', done: 'Done' };
+export type Group = 'needsYou' | 'working' | 'idle' | 'away' | 'done';
+export const GROUPS: readonly Group[] = ['needsYou', 'working', 'idle', 'away', 'done'];
+export const GROUP_WORDS: Record<Group, string> = { needsYou: 'Needs you', working: 'Working', idle: 'Idle', away: 'Host away', done: 'Done' };
 
 export function groupOf(session: Session): Group {
   if (isEnded(session.status)) return 'done';
   if (session.attention !== undefined) return 'needsYou';
+  // What it was doing when its host was last heard of is not what it does now.
+  if (session.stale === true) return 'away';
   if (session.status === 'spawning') return 'working';
   return session.status === 'running' && session.turn !== 'idle' ? 'working' : 'idle';
 }

@@ -2,6 +2,16 @@
 
 import type { AuditRow } from '../../api/types.ts';
 
+/** What one can ask for, by what it is about. The hub takes any name; these are the ones that it writes itself. */
+export const ACTION_NAMES: readonly string[] = [
+  ...['inject', 'answer', 'pause', 'resume', 'terminate', 'kill', 'killAll', 'killAllResumed', 'killAllCompleted', 'spawn', 'input', 'resize', 'discardMessage'],
+  ...['takeControl', 'releaseControl', 'requestApproval', 'approveRequest', 'refuseRequest', 'withdrawRequest', 'requestExpired', 'requestUnknown', 'markFourEyes', 'unmarkFourEyes'],
+  ...['signIn', 'signOut', 'endSignIn', 'endSignIns', 'changePassword', 'refused', 'commandRefused'],
+  ...['createAgentProvider', 'updateAgentProvider', 'deleteAgentProvider', 'testAgentProvider', 'enrolNode', 'revokeNode'],
+  ...['createInvitation', 'deleteInvitation', 'acceptInvitation', 'updateUser', 'deleteUser', 'createToken', 'deleteToken'],
+  ...['setRetention', 'hold', 'releaseHold', 'forgetMessages', 'exportAudit', 'auditHealed', 'auditFault'],
+];
+
 export interface AuditAction {
   key: string;
   /** The row that began it; the outcome's where the intent is on a page not loaded yet. */

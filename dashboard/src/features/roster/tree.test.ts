@@ -57,6 +57,11 @@ describe('the roster', () => {
     expect(show(more, { by: 'status' })).toEqual(['Needs you 1', '  O', 'Working 3', '  C', '  A', '  P', 'Idle 2', '  I', '  T', 'Done 1', '  G']);
   });
 
+  it('claims of nobody that he works whose host is away', () => {
+    const away = [makeSession('R', { stale: true }), makeSession('I', { status: 'waiting', stale: true }), makeSession('E', { status: 'completed', stale: true }), makeSession('W')];
+    expect(show(away, { by: 'status' })).toEqual(['Working 1', '  W', 'Host away 2', '  I', '  R', 'Done 1', '  E']);
+  });
+
   it('groups by provider, each session under its own, and by mission, with what a session has started', () => {
     const mixed = [makeSession('L', { provider: 'acp', missionId: 'moon' }), makeSession('K', { provider: 'docker', parentSessionId: 'L' }), makeSession('Z')];
     expect(show(mixed, { by: 'provider' })).toEqual(['acp 1', '  L', 'docker 1', '  K', 'pty 1', '  Z']);
