@@ -12,11 +12,12 @@
 mod begin;
 mod deed;
 mod follow;
+mod late;
 mod refusals;
 mod settled;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex as Lock, PoisonError};
+use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 
 use bus_schema::{
     AuditEntry, AuditHash, AuditLine, AuditPhase, AuditRow, Checkpoint, CheckpointLine, GENESIS, Metadata, Subject,
@@ -31,6 +32,7 @@ use crate::clock;
 use crate::metrics::Metrics;
 pub use deed::{Deed, DeedResult};
 use follow::Walk;
+use late::Late;
 use refusals::Refusals;
 pub use settled::{DISCARD, Decision, Settled};
 
@@ -46,6 +48,7 @@ pub struct Audit {
     metrics: Arc<Metrics>,
     head: Mutex<Option<Head>>,
     refusals: Lock<Refusals>,
+    late: Lock<Late>,
     walk: Mutex<Walk>,
     verified_to: AtomicU64,
     /// True once the store has what the bus had when this hub started, but for what it had lost long ago.
@@ -104,6 +107,7 @@ impl Audit {
             metrics,
             head,
             refusals,
+            late: Lock::default(),
             walk,
             verified_to: AtomicU64::new(0),
             copied: watch::Sender::new(false),
@@ -126,13 +130,35 @@ impl Audit {
         Ok(intent)
     }
 
-    /// Writes down what became of it. If that cannot be written it is logged: the intent stays without an outcome,
-    /// which is how it is.
+    /// Writes down what became of it; if the bus is away, once it is back (`concludedAt` then says when it was).
     pub async fn conclude(&self, intent: Intent, result: DeedResult) {
-        if let Err(error) = self.append(&intent, AuditPhase::Outcome, result).await {
+        let Err(error) = self.append(&intent, AuditPhase::Outcome, result.clone()).await else { return };
+        let action_id = &intent.action_id;
+        tracing::warn!(%error, action_id, "the outcome of an action comes into the audit log once the bus is back");
+        let late = result.with("concludedAt", clock::now().to_string());
+        if let Some(intent) = self.late().keep(intent, late) {
+            self.metrics.outcomes_lost.inc();
             let action_id = intent.action_id;
-            tracing::error!(%error, action_id, "cannot write the outcome of an action into the audit log");
+            tracing::error!(
+                action_id,
+                "too many wait for the bus: an action stays without an outcome in the audit log"
+            );
         }
+    }
+
+    /// Writes down the outcomes that came while the bus was away. The log has been gone through to its end before.
+    async fn conclude_late(&self) -> Result<(), AuditError> {
+        loop {
+            let Some((intent, result)) = self.late().next() else { return Ok(()) };
+            if let Err(error) = self.append(&intent, AuditPhase::Outcome, result.clone()).await {
+                self.late().put_back(intent, result);
+                return Err(error);
+            }
+        }
+    }
+
+    fn late(&self) -> MutexGuard<'_, Late> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes down what has happened already and had no intent: a sign-in.
@@ -199,8 +225,13 @@ impl Audit {
             let payload = encode(&line.row)?;
             let behind = Behind::own(last.seq);
             match self.bus.publish_behind(StreamName::Audit, subject.clone(), &id, payload, behind, None).await {
-                Ok(seq) => {
-                    *head = Some(Head { n: row.n, hash: line.hash, seq, open: last.open + 1 });
+                Ok(put) if put.was_there => {
+                    // Sent before, and only the answer was lost: it stands where it stands.
+                    *head = None;
+                    return Ok(());
+                }
+                Ok(put) => {
+                    *head = Some(Head { n: row.n, hash: line.hash, seq: put.seq, open: last.open + 1 });
                     break line;
                 }
                 Err(BusError::Conflict { .. }) if tries < TRIES => *head = None,
@@ -225,11 +256,17 @@ impl Audit {
         Ok(())
     }
 
-    /// Signs the last row, if no checkpoint covers it yet. At an orderly end nothing stays unsigned.
+    /// At an orderly end nothing stays unwritten or unsigned.
     ///
     /// # Errors
     /// [`AuditError`].
-    pub async fn sign_end(&self) -> Result<(), AuditError> {
+    pub async fn end(&self) -> Result<(), AuditError> {
+        self.conclude_late().await?;
+        self.sign_end().await
+    }
+
+    /// Signs the last row, if no checkpoint covers it yet.
+    async fn sign_end(&self) -> Result<(), AuditError> {
         let mut head = self.head.lock().await;
         if head.is_none() {
             *head = Some(self.read_head(&self.subject()).await?);
@@ -284,7 +321,7 @@ impl Audit {
         let behind = Behind::own(last.seq);
         match self.bus.publish_behind(StreamName::Audit, self.subject(), &id, payload, behind, None).await {
             // One of the same row may be there already; then its own sequence is told.
-            Ok(seq) => *head = Some(Head { seq: seq.max(last.seq), open: 0, ..last }),
+            Ok(put) => *head = Some(Head { seq: put.seq.max(last.seq), open: 0, ..last }),
             Err(error) => {
                 *head = None;
                 return Err(error.into());

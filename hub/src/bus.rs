@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 pub use accounts::push_accounts;
 pub use range::RangeReader;
 pub use request::CommandError;
-pub use streams::{Behind, JOURNAL_STREAM, JOURNAL_SUBJECTS, StreamBounds, StreamName, journal_subject};
+pub use streams::{Behind, JOURNAL_STREAM, JOURNAL_SUBJECTS, Published, StreamBounds, StreamName, journal_subject};
 
 /// How long a request to JetStream may take.
 pub(crate) const API_DEADLINE: Duration = Duration::from_secs(5);

@@ -111,6 +111,8 @@ pub struct Metrics {
     pub terminal_gaps: Counter<u64, AtomicU64>,
     /// Refusals that are not in the audit log, because one person had too many of them.
     pub refusals_unwritten: Counter,
+    /// Actions that stay without an outcome in the audit log, because too many waited for the bus.
+    pub outcomes_lost: Counter,
     /// Rows of the audit log that are not what they should be, by what is wrong.
     pub audit_faults: Family<Of, Counter>,
 }
@@ -168,6 +170,11 @@ impl Metrics {
             refusals_unwritten: metric!(
                 "refusals_unwritten",
                 "Refusals not written into the audit log, one person having too many of them",
+                Counter::default()
+            ),
+            outcomes_lost: metric!(
+                "audit_outcomes_lost",
+                "Actions without an outcome in the audit log, too many having waited for the bus",
                 Counter::default()
             ),
             audit_faults: metric!("audit_faults", "Rows of the audit log that are not right", Family::default()),

@@ -144,7 +144,7 @@ async fn serve(
         tracing::warn!(open = tasks.len(), grace_s = GRACE.as_secs(), "the grace period ran out");
     }
     for app in &apps {
-        if let Err(error) = app.audit.sign_end().await {
+        if let Err(error) = app.audit.end().await {
             let workspace = app.bus.workspace();
             tracing::warn!(%workspace, error = chain(&error), "the end of the audit log stays unsigned until the next start");
         }

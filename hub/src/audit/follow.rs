@@ -118,6 +118,7 @@ impl Audit {
                 self.tell(&walk.recent).await?;
                 self.tell_lost(&walk.recent, had).await?;
             }
+            self.conclude_late().await?;
             if Instant::now() >= sign_at {
                 sign_at = Instant::now() + CHECKPOINT_EVERY;
                 self.sign_end().await?;
@@ -170,6 +171,7 @@ impl Audit {
         for line in lines {
             let n = line.row.n;
             self.settled.take(&line.row);
+            self.late().take(&line.row);
             if let Some(fault) = part.chain.next(&line) {
                 self.found(part, fault);
             }

@@ -93,6 +93,15 @@ pub struct StreamBounds {
     pub last: u64,
 }
 
+/// Where a message stands that was published to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its sequence.
+    pub seq: u64,
+    /// True if one of the same id was there already; this one was not stored.
+    pub was_there: bool,
+}
+
 /// Sizes that configuration may lower.
 pub(super) struct Limits {
     pub(super) messages: Option<i64>,
@@ -258,7 +267,7 @@ impl Bus {
         Ok(reader.next_batch(1).await?.pop())
     }
 
-    /// Publishes to a stream and waits for its ack; only if nothing came behind what we know ([`Behind`]). With a `ttl` the stream forgets it after that time. Returns the new sequence.
+    /// Publishes to a stream and waits for its ack; only if nothing came behind what we know ([`Behind`]). With a `ttl` the stream forgets it after that time. Returns where it stands.
     ///
     /// # Errors
     /// [`BusError::Conflict`] if it is not; [`BusError::Away`] if there was no ack: then the message may be stored
@@ -271,7 +280,7 @@ impl Bus {
         payload: Vec<u8>,
         behind: Behind,
         ttl: Option<Duration>,
-    ) -> Result<u64, BusError> {
+    ) -> Result<Published, BusError> {
         let doing = format!("publishing to {subject}");
         self.need_connection(&doing)?;
         let message = PublishMessage::build()
@@ -291,7 +300,7 @@ impl Bus {
         let publish = async { self.context(stream).send_publish(subject.clone(), message).await?.await };
         match tokio::time::timeout(API_DEADLINE, publish).await {
             Err(_) => Err(BusError::Away { doing }),
-            Ok(Ok(ack)) => Ok(ack.sequence),
+            Ok(Ok(ack)) => Ok(Published { seq: ack.sequence, was_there: ack.duplicate }),
             Ok(Err(e)) => match e.kind() {
                 PublishErrorKind::WrongLastSequence => Err(BusError::Conflict { subject }),
                 PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => Err(BusError::Away { doing }),

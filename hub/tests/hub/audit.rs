@@ -4,6 +4,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::StreamExt;
 use testkit::Person;
 
 use super::*;
@@ -111,4 +112,46 @@ async fn a_store_of_yesterday_is_made_whole_and_told() {
     let (before, after) = (rows(&before), rows(&after));
     assert!(after.ends_with(&before), "every row is back, as it was");
     assert_eq!(verify(&export(&admin, "jsonl").await).faults, vec![]);
+}
+
+#[tokio::test]
+async fn an_outcome_that_comes_while_the_bus_is_away_is_written_once_it_is_back() {
+    let mut stack = Stack::start().await;
+    let node = stack.node("n1").await;
+    let subject = Subject::Command(node.workspace.clone(), node.name.clone()).to_string();
+    let mut commands = node.bus.client.subscribe(subject).await.unwrap();
+    node.send_session(&node.session(S1, 1, "running")).await;
+    let operator = stack.sign_in("operator").await;
+    let path = format!("/api/mission-control/sessions/{S1}");
+    wait_until("the session is known", WAIT, async || {
+        operator.send(Method::GET, &path, None).await.unwrap().status() == StatusCode::OK
+    })
+    .await
+    .unwrap();
+    // The node has the command, and the bus goes away with its answer.
+    let (path, asked) = (format!("{path}/kill"), json!({}));
+    let ((status, body), ()) = tokio::join!(async { operator.post(&path, asked).await.unwrap() }, async {
+        commands.next().await.unwrap();
+        stack.nats.kill9();
+    });
+    assert!(status >= 500, "{status} {body}");
+    stack.nats.restart().unwrap();
+    let rows = wait_until("the outcome is there", WAIT, async || {
+        let page = operator.get("/api/mission-control/audit?action=kill").await.map_err(|e| e.to_string())?;
+        let rows = page["entries"].as_array().unwrap().clone();
+        if rows.len() > 1 { Ok(rows) } else { Err(page.to_string()) }
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        (rows.len(), &rows[0]["phase"], &rows[1]["phase"]),
+        (2, &json!("outcome"), &json!("intent")),
+        "{rows:?}"
+    );
+    assert_eq!(rows[0]["actionId"], rows[1]["actionId"]);
+    let concluded = rows[0]["metadata"]["concludedAt"].as_str().unwrap();
+    assert!(concluded <= rows[0]["timestamp"].as_str().unwrap(), "{rows:?}");
+    let admin = stack.sign_in("admin").await;
+    let report = verify(&export(&admin, "jsonl").await);
+    assert_eq!((report.faults, report.unchained), (vec![], 0));
 }
