@@ -129,6 +129,21 @@ pub enum SubjectError {
 }
 
 impl Subject {
+    /// The subject of a kind; what that kind does not name is left out.
+    pub fn of(kind: Kind, w: WorkspaceId, n: NodeId, s: SessionId) -> Self {
+        match kind {
+            Kind::Node => Subject::Node(w, n),
+            Kind::Session => Subject::Session(w, n, s),
+            Kind::Message => Subject::Message(w, n, s),
+            Kind::Delta => Subject::Delta(w, n, s),
+            Kind::Terminal => Subject::Terminal(w, n, s),
+            Kind::Command => Subject::Command(w, n),
+            Kind::Receipt => Subject::Receipt(w, n, s),
+            Kind::Refusal => Subject::Refusal(w, n),
+            Kind::Audit => Subject::Audit(w),
+        }
+    }
+
     /// What this subject carries.
     pub fn kind(&self) -> Kind {
         match self {

@@ -66,20 +66,8 @@ prop_compose! {
 }
 
 fn subject() -> impl Strategy<Value = Subject> {
-    (0..Kind::ALL.len(), token(), node(), ulid()).prop_map(|(kind, w, n, s)| {
-        let w = WorkspaceId::new(w).unwrap();
-        match Kind::ALL[kind] {
-            Kind::Node => Subject::Node(w, n),
-            Kind::Session => Subject::Session(w, n, s),
-            Kind::Message => Subject::Message(w, n, s),
-            Kind::Delta => Subject::Delta(w, n, s),
-            Kind::Terminal => Subject::Terminal(w, n, s),
-            Kind::Command => Subject::Command(w, n),
-            Kind::Receipt => Subject::Receipt(w, n, s),
-            Kind::Refusal => Subject::Refusal(w, n),
-            Kind::Audit => Subject::Audit(w),
-        }
-    })
+    (0..Kind::ALL.len(), token(), node(), ulid())
+        .prop_map(|(kind, w, n, s)| Subject::of(Kind::ALL[kind], WorkspaceId::new(w).unwrap(), n, s))
 }
 
 proptest! {

@@ -20,18 +20,7 @@ fn workspace() -> WorkspaceId {
 
 /// The subject of a kind, as an example.
 fn example(kind: Kind) -> Subject {
-    let (w, n, s) = (workspace(), NodeId::new("n1").unwrap(), SessionId::new(SESSION).unwrap());
-    match kind {
-        Kind::Node => Subject::Node(w, n),
-        Kind::Session => Subject::Session(w, n, s),
-        Kind::Message => Subject::Message(w, n, s),
-        Kind::Delta => Subject::Delta(w, n, s),
-        Kind::Terminal => Subject::Terminal(w, n, s),
-        Kind::Command => Subject::Command(w, n),
-        Kind::Receipt => Subject::Receipt(w, n, s),
-        Kind::Refusal => Subject::Refusal(w, n),
-        Kind::Audit => Subject::Audit(w),
-    }
+    Subject::of(kind, workspace(), NodeId::new("n1").unwrap(), SessionId::new(SESSION).unwrap())
 }
 
 /// What it carries, and the type in this crate.

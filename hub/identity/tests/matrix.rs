@@ -69,17 +69,7 @@ fn declared(who: Who, publishes: bool, live: bool, kind: Kind) -> Outcome {
 fn subject(kind: Kind, live: bool) -> String {
     let (w, n) = (WorkspaceId::new("default").unwrap(), NodeId::new("n1").unwrap());
     let s = SessionId::new(SESSION).unwrap();
-    let subject = match kind {
-        Kind::Node => Subject::Node(w, n),
-        Kind::Session => Subject::Session(w, n, s),
-        Kind::Message => Subject::Message(w, n, s),
-        Kind::Delta => Subject::Delta(w, n, s),
-        Kind::Terminal => Subject::Terminal(w, n, s),
-        Kind::Command => Subject::Command(w, n),
-        Kind::Receipt => Subject::Receipt(w, n, s),
-        Kind::Refusal => Subject::Refusal(w, n),
-        Kind::Audit => Subject::Audit(w),
-    };
+    let subject = Subject::of(kind, w, n, s);
     if live { subject.live() } else { subject.to_string() }
 }
 

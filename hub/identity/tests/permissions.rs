@@ -18,18 +18,7 @@ const SESSION: &str = "01JD8Z2V9Q0000000000000000";
 fn subject(kind: Kind, workspace: &str, node: &str) -> String {
     let (w, n) = (WorkspaceId::new(workspace).unwrap(), NodeId::new(node).unwrap());
     let s = SessionId::new(SESSION).unwrap();
-    let subject = match kind {
-        Kind::Node => Subject::Node(w, n),
-        Kind::Session => Subject::Session(w, n, s),
-        Kind::Message => Subject::Message(w, n, s),
-        Kind::Delta => Subject::Delta(w, n, s),
-        Kind::Terminal => Subject::Terminal(w, n, s),
-        Kind::Command => Subject::Command(w, n),
-        Kind::Receipt => Subject::Receipt(w, n, s),
-        Kind::Refusal => Subject::Refusal(w, n),
-        Kind::Audit => Subject::Audit(w),
-    };
-    subject.to_string()
+    Subject::of(kind, w, n, s).to_string()
 }
 
 fn live(kind: Kind, node: &str) -> String {
