@@ -261,7 +261,10 @@ impl Audit {
     /// # Errors
     /// [`AuditError`].
     pub async fn end(&self) -> Result<(), AuditError> {
-        self.conclude_late().await?;
+        if let Err(error) = self.conclude_late().await {
+            let actions = self.late().len();
+            tracing::error!(%error, actions, "the bus is away: actions stay without an outcome in the audit log");
+        }
         self.sign_end().await
     }
 

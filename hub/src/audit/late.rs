@@ -33,6 +33,11 @@ impl Late {
         }
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The oldest.
     pub(super) fn next(&mut self) -> Option<(Intent, DeedResult)> {
         self.0.pop_front()

@@ -61,6 +61,8 @@ mod tests {
         // Announces four billion elements.
         assert!(line(b"\xdd\xff\xff\xff\xff").contains("undecodable"));
         assert!(line(&[0x91; 100_000]).contains("undecodable"), "too deep");
+        // Maps in the keys of maps: written out, twice as long with each.
+        assert!(line(&[0x81; 60]).contains("a list or a map as a key within a key"));
         assert!(line(&vec![0xc0; MAX_PAYLOAD_BYTES + 1]).contains("over the limit"));
     }
 

@@ -14,7 +14,8 @@ use crate::escape::is_unsafe;
 
 /// The JSON of the one value that `payload` is, or why it is not one.
 pub(crate) fn transcode(payload: &[u8]) -> Result<String, String> {
-    let mut reader = Reader { rest: payload, out: String::with_capacity(payload.len().saturating_mul(2)) };
+    let mut reader =
+        Reader { rest: payload, out: String::with_capacity(payload.len().saturating_mul(2)), is_in_key: false };
     match reader.value(0) {
         Ok(()) if reader.rest.is_empty() => Ok(reader.out),
         Ok(()) => Err(format!("not MessagePack: {} bytes behind the first value", reader.rest.len())),
@@ -28,6 +29,8 @@ pub(crate) fn transcode(payload: &[u8]) -> Result<String, String> {
 struct Reader<'a> {
     rest: &'a [u8],
     out: String,
+    /// Within a list or a map that is the key of a map.
+    is_in_key: bool,
 }
 
 /// What stopped the reading.
@@ -151,7 +154,15 @@ impl<'a> Reader<'a> {
                 self.out.push(',');
             }
             let begin = self.out.len();
+            // Each string within a string doubles its escapes: keys of keys would grow without bound.
+            let is_nested = matches!(self.rest, [0x80..=0x9f | 0xdc..=0xdf, ..]);
+            if is_nested && self.is_in_key {
+                return Err("a list or a map as a key within a key");
+            }
+            let outer = self.is_in_key;
+            self.is_in_key |= is_nested;
             self.value(depth + 1)?;
+            self.is_in_key = outer;
             // JSON knows only strings as keys: any other is written as the JSON of itself, in a string.
             if self.out.as_bytes().get(begin) != Some(&b'"') {
                 let key = self.out.split_off(begin);

@@ -25,7 +25,7 @@ pub fn join(data: &[u8]) {
             }
             Err(error) => {
                 let shown = error.to_string();
-                assert!(text.len() < 12 || !shown.contains(text.trim()), "an error shows nothing of a token");
+                assert!(text.trim().len() < 12 || !shown.contains(text.trim()), "an error shows nothing of a token");
             }
         }
     }

@@ -87,7 +87,7 @@ fn frame(bytes: &[u8]) -> Result<Option<(Piece, usize)>, Garbled> {
 /// The first piece of a terminal's log, and its length.
 fn line(bytes: &[u8], is_last: bool) -> Result<Option<(Piece, usize)>, Garbled> {
     let Some((nanos, begin)) = stamp(bytes) else {
-        let may_come = bytes.len() < MAX_STAMP_BYTES && !bytes.contains(&b' ') && !is_last;
+        let may_come = bytes.len() <= MAX_STAMP_BYTES && !bytes.contains(&b' ') && !is_last;
         return if may_come { Ok(None) } else { Err(Garbled("a line has no time")) };
     };
     let rest = bytes.get(begin..).unwrap_or_default();
@@ -155,6 +155,16 @@ mod tests {
     fn the_last_line_of_a_terminal_may_have_no_end() {
         let log = [STAMP.as_bytes(), b"a\r\n", STAMP.as_bytes(), b"$ "].concat();
         assert_eq!(all(true, &log, 5), [(1, b"a\r\n".to_vec()), (1, b"$ ".to_vec())]);
+    }
+
+    #[test]
+    fn the_longest_stamp_may_come_byte_by_byte() {
+        let stamp = "2026-11-26T18:51:41.59647352800000Z ";
+        assert_eq!(stamp.len(), MAX_STAMP_BYTES + 1);
+        let log = [stamp.as_bytes(), b"two\r\n"].concat();
+        for cut in [1, log.len()] {
+            assert_eq!(all(true, &log, cut), [(1, b"two\r\n".to_vec())], "cut at {cut}");
+        }
     }
 
     #[test]

@@ -403,7 +403,7 @@ impl AgentProvider for DockerProvider {
 
     async fn forget(&self, id: &SessionId) -> Result<(), ProviderError> {
         let session = self.session(id)?;
-        if session.exit().is_none() {
+        if session.exit_told().await.is_none() {
             let reason = "only what has ended can be forgotten".into();
             return Err(ProviderError::WrongState { status: session.info().status, reason });
         }

@@ -140,6 +140,13 @@ impl Session {
         self.card().exit
     }
 
+    /// How it ended, once nothing is being told of it any more: a subscriber hears of the end a moment before it is on
+    /// the card.
+    pub async fn exit_told(&self) -> Option<End> {
+        let _nothing_is_told = self.telling.lock().await;
+        self.exit()
+    }
+
     /// Its container; that of a session whose container is being created has none yet.
     pub fn container(&self) -> Option<String> {
         lock(&self.card).container.clone()

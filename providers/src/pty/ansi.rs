@@ -49,6 +49,13 @@ impl Scanner {
         self.state == State::Ground
     }
 
+    /// True if `byte`, the next one, is a control character within a sequence: it is carried out at once, and the
+    /// sequence goes on.
+    pub fn is_carried_out(&self, byte: u8) -> bool {
+        let takes = matches!(self.state, State::Escape | State::EscapeIntermediate | State::Control);
+        takes && matches!(byte, 0x00..=0x17 | 0x19 | 0x1c..=0x1f)
+    }
+
     /// What `byte`, the next one, is.
     pub fn step(&mut self, byte: u8) -> Byte {
         let before = self.state;

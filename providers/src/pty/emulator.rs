@@ -130,6 +130,7 @@ impl Emulator {
                 at += plain;
             }
             let Some(byte) = bytes.get(at).copied() else { break };
+            let is_carried_out = self.scanner.is_carried_out(byte);
             let kind = self.scanner.step(byte);
             if kind == Byte::Excess {
                 self.parser.process(bytes.get(pending..at).unwrap_or_default());
@@ -137,7 +138,7 @@ impl Emulator {
             } else if self.scanner.is_ground() {
                 self.open.clear();
                 text = at + 1;
-            } else {
+            } else if !is_carried_out {
                 self.open.push(byte);
             }
             at += 1;

@@ -31,6 +31,21 @@ fn the_kitty_keyboard_query_is_never_answered() {
 }
 
 #[test]
+fn a_control_character_within_a_sequence_is_carried_out_once() {
+    let mut emulator = Emulator::new(SIZE, false);
+    emulator.feed(b"a\r\nb\r\nc\r\nd\x1b[\r3");
+    let mut restored = Emulator::restore(&emulator.save(), false);
+    assert_eq!(restored.screen().contents(), emulator.screen().contents());
+    emulator.feed(b"\x1b[\r\n1");
+    let mut restored_behind = Emulator::restore(&emulator.save(), false);
+    assert_eq!(restored_behind.screen().contents(), "b\nc\nd");
+    for terminal in [&mut emulator, &mut restored, &mut restored_behind] {
+        terminal.feed(b"1mx");
+    }
+    assert_eq!(restored_behind.screen().contents(), emulator.screen().contents());
+}
+
+#[test]
 fn a_full_row_answers_with_its_last_column() {
     assert_eq!(replies(b"12345678901234567890\x1b[6n"), b"\x1b[1;20R");
 }
