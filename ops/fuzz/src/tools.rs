@@ -19,7 +19,7 @@ pub fn decode(data: &[u8]) {
         let text = error.to_string();
         assert!(text.contains("out of range") || text.contains("recursion"), "JSON: {error}: {line}");
     }
-    assert!(line.len() <= 64 + data.len() * 16, "its size is bounded by that of the payload");
+    assert!(line.len() <= 256 + data.len() * 16, "its size is bounded by that of the payload");
 }
 
 /// `mosaic tail`: `kind payload…`. Lines for people, with nothing in them that a terminal obeys.
