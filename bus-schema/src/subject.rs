@@ -130,7 +130,8 @@ pub enum SubjectError {
 
 impl Subject {
     /// The subject of a kind; what that kind does not name is left out.
-    pub fn of(kind: Kind, w: WorkspaceId, n: NodeId, s: SessionId) -> Self {
+    pub fn of(kind: Kind, workspace: WorkspaceId, node: NodeId, session: SessionId) -> Self {
+        let (w, n, s) = (workspace, node, session);
         match kind {
             Kind::Node => Subject::Node(w, n),
             Kind::Session => Subject::Session(w, n, s),

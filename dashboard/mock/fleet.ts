@@ -192,11 +192,11 @@ export function failingWorld(): World {
   world.agentProviders.set(lost.id, { ...lost, hasCredentials: false, credentialsState: 'unreadable' });
   const operator = { id: 'u1', name: 'Grace', email: 'operator@example.org', role: 'operator' };
   const sessionId = stuck.session.sessionId;
-  world.record({ id: '', name: 'mallory@example.org', email: 'mallory@example.org', role: '' }, 'signIn', { detail: 'email or password is wrong' }, 'failed');
+  world.record({ name: 'mallory@example.org', email: 'mallory@example.org' }, 'signIn', { detail: 'email or password is wrong' }, 'failed');
   for (let i = 0; i < 12; i += 1) world.record(operator, 'pause', { sessionId, node: 'atlas' });
   world.record(operator, 'inject', { sessionId, node: 'atlas', content: 'Roll it back and say when it is done.', detail: 'the node did not say within 10 s whether it took it' }, 'unknown');
-  world.record({ id: '', name: 'mosaic-hub', email: '', role: '' }, 'commandRefused', { node: 'atlas', detail: 'the signature is not by a key that the node trusts' }, 'refused');
-  world.record({ id: '', name: 'mosaic-hub', email: '', role: '' }, 'auditFault', { detail: 'row 9 is not what was written: its hash is another' }, 'failed');
+  world.record({ name: 'mosaic-hub' }, 'commandRefused', { node: 'atlas', detail: 'the signature is not by a key that the node trusts' }, 'refused');
+  world.record({ name: 'mosaic-hub' }, 'auditFault', { detail: 'row 9 is not what was written: its hash is another' }, 'failed');
   world.auditGoodTo = 8;
   return counted(world);
 }

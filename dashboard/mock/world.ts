@@ -506,7 +506,7 @@ export class World {
     return made.session;
   }
 
-  record(actor: Actor, action: string, more: Partial<AuditRow> = {}, result = 'ok'): void {
+  record(actor: AuditRow['user'], action: string, more: Partial<AuditRow> = {}, result = 'ok'): void {
     const actionId = this.newId();
     for (const phase of ['intent', 'outcome'] as const) {
       this.audit.push({

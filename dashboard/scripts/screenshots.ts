@@ -16,7 +16,7 @@ const HERE = import.meta.dirname;
 const OUT = join(HERE, '..', 'screenshots');
 const only = process.argv.slice(2);
 /** Also on a machine with other things to do. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 120_000;
 /** What fades in or out, and what a stream brings, has come by then. */
 const CALM_MS = 350;
 

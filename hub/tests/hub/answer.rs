@@ -90,7 +90,7 @@ async fn who_asks_nothing_is_not_answered() {
     session.capabilities.push(Capability::Approve);
     node.send_session(&session).await;
     let operator = stack.sign_in("operator").await;
-    wait_until("the session is known", WAIT, async || operator.session(S1).await.is_ok()).await.unwrap();
+    knows_session(&operator, S1).await;
     let path = |id: &str| format!("/api/mission-control/sessions/{id}/answer");
     let body = json!({"requestId": "m1", "optionId": "yes"});
     let (status, answer) = operator.post(&path(S1), body.clone()).await.unwrap();

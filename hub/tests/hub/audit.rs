@@ -122,14 +122,9 @@ async fn an_outcome_that_comes_while_the_bus_is_away_is_written_once_it_is_back(
     let mut commands = node.bus.client.subscribe(subject).await.unwrap();
     node.send_session(&node.session(S1, 1, "running")).await;
     let operator = stack.sign_in("operator").await;
-    let path = format!("/api/mission-control/sessions/{S1}");
-    wait_until("the session is known", WAIT, async || {
-        operator.send(Method::GET, &path, None).await.unwrap().status() == StatusCode::OK
-    })
-    .await
-    .unwrap();
+    knows_session(&operator, S1).await;
     // The node has the command, and the bus goes away with its answer.
-    let (path, asked) = (format!("{path}/kill"), json!({}));
+    let (path, asked) = (format!("/api/mission-control/sessions/{S1}/kill"), json!({}));
     let ((status, body), ()) = tokio::join!(async { operator.post(&path, asked).await.unwrap() }, async {
         commands.next().await.unwrap();
         stack.nats.kill9();

@@ -20,10 +20,6 @@ pub fn typed_into(node: &Node, id: &str) -> Session {
     session
 }
 
-pub async fn known(person: &Person, id: &str) {
-    wait_until("the session is known", WAIT, async || person.session(id).await.is_ok()).await.unwrap();
-}
-
 pub fn path(id: &str, what: &str) -> String {
     format!("/api/mission-control/sessions/{id}/{what}")
 }
@@ -56,7 +52,7 @@ async fn one_writes_at_a_time_and_everybody_sees_who() {
     let _obeying = node.obey(done).await;
     let (admin, operator, observer) =
         (stack.sign_in("admin").await, stack.sign_in("operator").await, stack.sign_in("observer").await);
-    known(&observer, S1).await;
+    knows_session(&observer, S1).await;
     let mut events = observer.events(&path(S1, "stream")).await.unwrap();
     events.expect("ready").await.unwrap();
 
@@ -129,7 +125,7 @@ async fn who_goes_or_falls_silent_has_control_no_more() {
     }
     let _obeying = node.obey(done).await;
     let (admin, operator) = (stack.sign_in("admin").await, stack.sign_in("operator").await);
-    known(&operator, S2).await;
+    knows_session(&operator, S2).await;
     let (open, other) = (
         operator.events("/api/mission-control/stream").await.unwrap(),
         operator.events(&path(S1, "terminal")).await.unwrap(),
@@ -170,8 +166,8 @@ async fn two_hubs_know_of_each_other_who_writes() {
     let (_second, there) = stack.second_hub().await;
     let here = stack.sign_in("operator").await;
     let there = Person::nobody(there).sign_in("admin@example.org", "adminadmin").await.unwrap();
-    known(&here, S1).await;
-    known(&there, S1).await;
+    knows_session(&here, S1).await;
+    knows_session(&there, S1).await;
     let mut events = here.events(&path(S1, "stream")).await.unwrap();
     for _ in 0..3 {
         assert_eq!(types(&here, S1).await.0, 204);

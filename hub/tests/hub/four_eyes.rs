@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::{Person, wait_until};
 
-use crate::control::{known, path, post, typed_into, types};
+use crate::control::{path, post, typed_into, types};
 use crate::support::*;
 
 struct Marked {
@@ -27,8 +27,8 @@ async fn marked(tables: &str) -> Marked {
     let _obeying = node.obey(done).await;
     let (admin, operator, observer) =
         (stack.sign_in("admin").await, stack.sign_in("operator").await, stack.sign_in("observer").await);
-    known(&observer, S1).await;
-    known(&observer, S2).await;
+    knows_session(&observer, S1).await;
+    knows_session(&observer, S2).await;
     let mark = json!({"fourEyes": true, "reason": "it pays people"});
     assert_eq!(put(&operator, &path(S1, "four-eyes"), mark.clone()).await.0, 403, "an admin's to say");
     let none = put(&admin, &path(S1, "four-eyes"), json!({"fourEyes": true})).await;
@@ -176,7 +176,7 @@ async fn there_is_no_way_around_the_second_person() {
     let mut child = typed_into(&m.node, "01JD8Z2V9Q0000000000000003");
     child.parent_session_id = Some(SessionId::new(S1).unwrap());
     m.node.send_session(&child).await;
-    known(&m.observer, child.session_id.as_str()).await;
+    knows_session(&m.observer, child.session_id.as_str()).await;
     let of_child = path(child.session_id.as_str(), "kill");
     asked(&m.admin, &of_child, json!({})).await;
     let through = m.observer.get(&path(child.session_id.as_str(), "four-eyes")).await.unwrap();
@@ -196,13 +196,13 @@ async fn there_is_no_way_around_the_second_person() {
     // Also at another hub, at once, and after a restart with a lost store.
     let (_second, there) = m.stack.second_hub().await;
     let there = Person::nobody(there).sign_in("admin@example.org", "adminadmin").await.unwrap();
-    known(&there, S1).await;
+    knows_session(&there, S1).await;
     assert_eq!(post(&there, &path(S1, "kill"), json!({})).await.0, 202);
     m.stack.stop_hub();
     std::fs::remove_dir_all(m.stack.dir.path().join("hub/store")).unwrap();
     m.stack.start_hub().await;
     let (admin, operator) = (m.admin.at(m.stack.url()), m.operator.at(m.stack.url()));
-    known(&operator, S1).await;
+    knows_session(&operator, S1).await;
     assert_eq!(post(&operator, &path(S1, "kill"), json!({})).await.0, 202);
     assert_eq!(m.done(), did);
 
@@ -292,6 +292,6 @@ async fn the_conversation_of_a_marked_session_is_gone_on_with_marked_and_without
     let mut session = typed_into(&m.node, new.as_str());
     session.status = Status::Running;
     m.node.send_session(&session).await;
-    known(&m.observer, new.as_str()).await;
+    knows_session(&m.observer, new.as_str()).await;
     asked(&m.admin, &path(new.as_str(), "kill"), json!({})).await;
 }

@@ -10,12 +10,6 @@ use tokio::task::JoinSet;
 
 use super::support::*;
 
-async fn knows_session(person: &Person) {
-    wait_until("the session is known", WAIT, async || person.session(S1).await.map(drop).map_err(|e| e.to_string()))
-        .await
-        .unwrap();
-}
-
 async fn kill_all(person: &Person) -> (String, Value) {
     let (status, receipt) = person.post("/api/mission-control/kill-all", json!({"confirm": "KILL ALL"})).await.unwrap();
     assert_eq!(status, 200, "{receipt}");
@@ -49,7 +43,7 @@ async fn a_node_that_was_away_carries_a_kill_all_out_on_its_return_also_after_a_
     let session = node.session(S1, 1, "running");
     node.send_session(&session).await;
     let operator = stack.sign_in("operator").await;
-    knows_session(&operator).await;
+    knows_session(&operator, S1).await;
     let (path, receipt) = kill_all(&operator).await;
     assert_eq!((&receipt["state"], &receipt["results"][0]["outcome"]), (&json!("pending"), &json!("pending")));
 
@@ -87,7 +81,7 @@ async fn a_kill_all_is_not_carried_out_after_its_lease_and_that_is_said() {
     let session = node.session(S1, 1, "running");
     node.send_session(&session).await;
     let operator = stack.sign_in("operator").await;
-    knows_session(&operator).await;
+    knows_session(&operator, S1).await;
     let (path, _) = kill_all(&operator).await;
     let receipt = complete(&operator, &path).await;
     assert_eq!(receipt["results"][0]["outcome"], "expired", "{receipt}");
@@ -194,7 +188,7 @@ async fn a_kill_all_that_broke_off_is_not_carried_on_after_its_lease() {
     let node = stack.node("n1").await;
     node.send_session(&node.session(S1, 1, "running")).await;
     let operator = stack.sign_in("operator").await;
-    knows_session(&operator).await;
+    knows_session(&operator, S1).await;
     let command = Subject::Command(node.workspace.clone(), node.name.clone()).to_string();
     let mut unanswered = node.bus.client.subscribe(command).await.unwrap();
     node.bus.client.flush().await.unwrap();

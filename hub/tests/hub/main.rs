@@ -347,12 +347,7 @@ async fn an_action_is_audited_before_and_after_and_signed() {
     let _obeying = obeying.await;
     let operator = stack.sign_in("operator").await;
     let path = |verb: &str| format!("/api/mission-control/sessions/{S1}/{verb}");
-    wait_until("the session is known", WAIT, async || {
-        operator.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await.unwrap().status()
-            == StatusCode::OK
-    })
-    .await
-    .unwrap();
+    knows_session(&operator, S1).await;
     let (status, body) =
         operator.post(&path("inject"), json!({"content": "stop", "idempotencyKey": "k1"})).await.unwrap();
     assert_eq!((status, &body["delivery"]), (202, &json!("delivered")), "{body}");
@@ -401,12 +396,7 @@ async fn who_is_away_is_told_at_once() {
     let node = stack.node("n1").await;
     node.send_session(&node.session(S1, 1, "running")).await;
     let operator = stack.sign_in("operator").await;
-    wait_until("the session is known", WAIT, async || {
-        operator.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await.unwrap().status()
-            == StatusCode::OK
-    })
-    .await
-    .unwrap();
+    knows_session(&operator, S1).await;
     let (status, body) = operator.post(&format!("/api/mission-control/sessions/{S1}/kill"), json!({})).await.unwrap();
     assert_eq!((status, &body["error"]["code"]), (503, &json!("nodeAway")), "{body}");
     let (_, body) = operator.post("/api/mission-control/kill-all", json!({"confirm": "KILL ALL"})).await.unwrap();
@@ -442,15 +432,10 @@ async fn a_bus_that_hangs_is_away_and_no_fault_of_the_hub() {
     let node = stack.node("n1").await;
     node.send_session(&node.session(S1, 1, "running")).await;
     let operator = stack.sign_in("operator").await;
-    let session = format!("/api/mission-control/sessions/{S1}");
-    wait_until("the session is known", WAIT, async || {
-        operator.send(Method::GET, &session, None).await.unwrap().status() == StatusCode::OK
-    })
-    .await
-    .unwrap();
+    knows_session(&operator, S1).await;
     let bus = stack.nats.pid().unwrap();
     assert!(proc::signal(bus, Signal::STOP));
-    let inject = format!("{session}/inject");
+    let inject = format!("/api/mission-control/sessions/{S1}/inject");
     let answers = (0..8).map(|i| operator.post(&inject, json!({"content": format!("message {i}")})));
     let answers = futures::future::join_all(answers).await;
     assert!(proc::signal(bus, Signal::CONT));
@@ -532,12 +517,7 @@ async fn a_terminal_is_streamed_from_an_offset_and_gaps_are_told() {
         let timestamp = hub::clock::now();
         encode(&Terminal { session_id: session.clone(), offset, data: data.to_vec(), timestamp, size }).unwrap()
     };
-    wait_until("the session is known", WAIT, async || {
-        observer.send(Method::GET, &format!("/api/mission-control/sessions/{S1}"), None).await.unwrap().status()
-            == StatusCode::OK
-    })
-    .await
-    .unwrap();
+    knows_session(&observer, S1).await;
     node.publish_raw(subject.clone(), None, piece(0, b"hello ")).await;
     node.publish_raw(subject.clone(), None, piece(6, b"world")).await;
     node.bus.client.flush().await.unwrap();

@@ -3,7 +3,7 @@
 use bus_schema::*;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use testkit::{Person, wait_until};
+use testkit::Person;
 
 use crate::support::*;
 
@@ -30,12 +30,7 @@ async fn the_terminal_of_a_session_that_has_ended_is_a_recording() {
     let node = stack.node("n1").await;
     node.send_session(&node.session(S1, 1, "running")).await;
     let observer = stack.sign_in("observer").await;
-    wait_until("the session is known", WAIT, async || {
-        let path = format!("/api/mission-control/sessions/{S1}");
-        observer.send(Method::GET, &path, None).await.unwrap().status() == StatusCode::OK
-    })
-    .await
-    .unwrap();
+    knows_session(&observer, S1).await;
     // Nothing yet: there is no recording.
     assert_eq!(observer.send(Method::GET, PATH, None).await.unwrap().status(), StatusCode::NOT_FOUND);
     let session = SessionId::new(S1).unwrap();

@@ -198,6 +198,13 @@ impl Stack {
     }
 }
 
+/// Waits until the hub tells a person of a session.
+pub async fn knows_session(person: &Person, id: &str) {
+    wait_until("the session is known", WAIT, async || person.session(id).await.map(drop).map_err(|e| e.to_string()))
+        .await
+        .unwrap();
+}
+
 /// A node, played by the test.
 pub struct Node {
     pub bus: Bus,

@@ -10,6 +10,9 @@ use crate::escape::is_unsafe;
 use crate::place::Place;
 use crate::render::Renderer;
 
+/// Why a payload of a few bytes cannot be read is longer than the payload: at most this.
+const REASON_BYTES: usize = 160;
+
 /// `mosaic decode`: one line of JSON whatever comes, with nothing in it that a terminal obeys.
 pub fn decode(data: &[u8]) {
     let line = crate::decode::line(data);
@@ -19,7 +22,7 @@ pub fn decode(data: &[u8]) {
         let text = error.to_string();
         assert!(text.contains("out of range") || text.contains("recursion"), "JSON: {error}: {line}");
     }
-    assert!(line.len() <= 256 + data.len() * 16, "its size is bounded by that of the payload");
+    assert!(line.len() <= (64 + data.len() * 16).max(REASON_BYTES), "its size is bounded by that of the payload");
 }
 
 /// `mosaic tail`: `kind payload…`. Lines for people, with nothing in them that a terminal obeys.
@@ -27,17 +30,7 @@ pub fn tail(data: &[u8]) {
     let [kind, payload @ ..] = data else { return };
     let ids = (WorkspaceId::new("default"), NodeId::new("n1"), SessionId::new("01JD8Z2V9Q0000000000000000"));
     let (Ok(w), Ok(n), Ok(s)) = ids else { return };
-    let subject = match Kind::ALL[usize::from(*kind) % Kind::ALL.len()] {
-        Kind::Node => Subject::Node(w, n),
-        Kind::Session => Subject::Session(w, n, s),
-        Kind::Message => Subject::Message(w, n, s),
-        Kind::Delta => Subject::Delta(w, n, s),
-        Kind::Terminal => Subject::Terminal(w, n, s),
-        Kind::Command => Subject::Command(w, n),
-        Kind::Receipt => Subject::Receipt(w, n, s),
-        Kind::Refusal => Subject::Refusal(w, n),
-        Kind::Audit => Subject::Audit(w),
-    };
+    let subject = Subject::of(Kind::ALL[usize::from(*kind) % Kind::ALL.len()], w, n, s);
     let mut renderer = Renderer::new(false);
     for text in [Some(renderer.line(&subject, payload)), renderer.node_change(&subject, payload)] {
         let text = text.unwrap_or_default();
